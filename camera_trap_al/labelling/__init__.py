@@ -1,0 +1,1 @@
+"""The expert's side: a request goes out, labels come back."""

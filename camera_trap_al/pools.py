@@ -1,0 +1,81 @@
+"""Which rows are labelled, unlabelled, validation or set aside."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["UNLABELLED", "FloatArray", "IndexArray", "Pools", "Role"]
+
+IndexArray = NDArray[np.int64]
+FloatArray = NDArray[np.float32]
+
+UNLABELLED = -1
+
+
+class Role(IntEnum):
+    """The data set that a photo came from; the value is what the run store keeps."""
+
+    TRAIN = 0
+    UNLABELLED = 1
+    VALIDATION = 2
+
+    @property
+    def argument(self) -> str:
+        """The argument of `run_active_learning` that names this data set's folder."""
+        return f"{self.name.lower()}_data"
+
+
+@dataclass(frozen=True, eq=False)
+class Pools:
+    """Disjoint sets of rows, always derived from three arrays that say one thing each.
+
+    Attributes
+    ----------
+    roles
+        (n_rows,) int8, the `Role` of each row.
+    targets
+        (n_rows,) int64, the class id of each row, `UNLABELLED` where there is no label.
+    is_set_aside
+        (n_rows,) bool, True for rows that cannot be used (unreadable or vanished photos).
+    """
+
+    roles: NDArray[np.int8]
+    targets: IndexArray
+    is_set_aside: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        if not len(self.roles) == len(self.targets) == len(self.is_set_aside):
+            raise ValueError(
+                "Pools needs roles, targets and is_set_aside of one length; got "
+                f"{len(self.roles)}, {len(self.targets)} and {len(self.is_set_aside)}."
+            )
+
+    @property
+    def labelled(self) -> IndexArray:
+        """Rows that the model learns from, ascending: the training set and every answered photo."""
+        return self._rows((self.roles != Role.VALIDATION) & (self.targets != UNLABELLED))
+
+    @property
+    def unlabelled(self) -> IndexArray:
+        """Rows that may still be asked about, ascending."""
+        return self._rows((self.roles == Role.UNLABELLED) & (self.targets == UNLABELLED))
+
+    @property
+    def validation(self) -> IndexArray:
+        """Rows that only ever measure the model, ascending."""
+        return self._rows(self.roles == Role.VALIDATION)
+
+    @property
+    def answered(self) -> IndexArray:
+        """Rows of the unlabelled folder that have a label by now, ascending; a subset of `labelled`."""
+        return self._rows((self.roles == Role.UNLABELLED) & (self.targets != UNLABELLED))
+
+    @property
+    def set_aside(self) -> IndexArray:
+        """Rows that cannot be used, ascending."""
+        return np.flatnonzero(self.is_set_aside)
+
+    def _rows(self, wanted: NDArray[np.bool_]) -> IndexArray:
+        return np.flatnonzero(wanted & ~self.is_set_aside)

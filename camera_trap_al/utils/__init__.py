@@ -1,0 +1,1 @@
+"""Shorter import paths that the 2023 package documented."""
