@@ -1,3 +1,29 @@
-"""Train an image classifier for camera-trap photos by active learning."""
+"""Train an image classifier for camera-trap photos by active learning.
+
+>>> from camera_trap_al import run_active_learning
+>>> run_active_learning("train", "unlabelled")  # doctest: +SKIP
+
+Importing the package imports no torch: public names are looked up when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from camera_trap_al.main_scripts import RunResult, run_active_learning
+
+__all__ = ["RunResult", "__version__", "run_active_learning"]
 
 __version__ = "0.1.0"
+
+_HOMES = {"RunResult": "main_scripts", "run_active_learning": "main_scripts"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

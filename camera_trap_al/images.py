@@ -1,7 +1,6 @@
 """Decode one photo to the small square that networks see."""
 
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +32,7 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
             if photo.width * photo.height > MAX_PIXELS:
                 raise DataError(f"{path}: has {photo.width} x {photo.height} pixels, more than can be decoded.", path)
             photo.draft("RGB", (2 * IMAGE_SIZE, 2 * IMAGE_SIZE))
-            upright = cast(Image.Image, ImageOps.exif_transpose(photo))
+            upright = ImageOps.exif_transpose(photo)
             square = upright.convert("RGB").resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR)
             return np.asarray(square)
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:

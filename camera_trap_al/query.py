@@ -1,12 +1,13 @@
 """What is asked of the expert in one round, and what comes back."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Answer", "Query"]
+__all__ = ["Answer", "LabelSource", "Query"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,11 +22,14 @@ class Query:
         (n,) int64, the rows asked about, in the order in which the strategy chose them.
     paths
         The same photos as paths relative to the unlabelled folder, separated by ``/``.
+    classes
+        Class names by class id: the names that an answer may use.
     """
 
     round: int
     rows: NDArray[np.int64]
     paths: tuple[str, ...]
+    classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
         if len(self.rows) != len(self.paths):
@@ -58,3 +62,24 @@ class Answer:
     source: str = ""
     file_content: bytes | None = field(default=None, repr=False)
     n_ignored: int = 0
+
+
+class LabelSource(Protocol):
+    """Whoever labels: any object with this one method can be given as `label_source`."""
+
+    def request_labels(self, query: Query, commit: Callable[[Answer], None]) -> Answer:
+        """Answer a query, and have the answer stored before anybody is told that it was accepted.
+
+        Parameters
+        ----------
+        query
+            The photos that are asked about.
+        commit
+            Stores an answer for good; must be called exactly once with every complete answer, and never when the
+            expert stops. If it raises, the answer is not stored and the error must be let through.
+
+        Returns
+        -------
+        The stored answer: a label for every row of the query, or no labels and `stop` set.
+        """
+        ...

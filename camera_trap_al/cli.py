@@ -1,0 +1,63 @@
+"""The command line: it parses and calls, nothing else."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from camera_trap_al import __version__
+from camera_trap_al.exceptions import CameraTrapALError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``camera-trap-al``.
+
+    Parameters
+    ----------
+    arguments
+        The words behind the program's name; those of the command line if None.
+
+    Returns
+    -------
+    Exit status: 0 done, 1 an error that the message explains, 130 interrupted. (argparse exits with 2 on wrong usage.)
+    """
+    chosen = _parser().parse_args(arguments)
+    try:
+        chosen.call(chosen)
+    except CameraTrapALError as error:
+        sys.stderr.write(f"camera-trap-al: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\ncamera-trap-al: interrupted. The same command goes on where it stopped.\n")
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="camera-trap-al", description="Train an image classifier for camera-trap photos by active learning."
+    )
+    parser.add_argument("--version", action="version", version=f"camera_trap_al {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True)
+    demo = commands.add_parser(
+        "demo",
+        help="run everything once on a small image set, without network or questions",
+        description="Make a small image set, learn it by active learning with known answers, show the learning curve.",
+    )
+    demo.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("camera-trap-al-demo"),
+        help="where photos and the finished run go (default: %(default)s)",
+    )
+    demo.add_argument("--seed", type=int, default=1, help="seed of the run (default: %(default)s)")
+    demo.set_defaults(call=_demo)
+    return parser
+
+
+def _demo(chosen: argparse.Namespace) -> None:
+    from camera_trap_al.demo import run_demo  # torch is imported only when it is needed
+
+    run_demo(chosen.folder.absolute(), seed=chosen.seed)

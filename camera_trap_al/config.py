@@ -1,0 +1,293 @@
+"""Every setting of a run: its default, its rule, and whether a resumed run keeps the old value."""
+
+import math
+import secrets
+import zlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from numbers import Real
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.neural_network import MLPClassifier
+
+from camera_trap_al.active_learning_methods import STRATEGIES
+from camera_trap_al.active_learning_methods.base import QueryStrategy
+from camera_trap_al.exceptions import ConfigError
+from camera_trap_al.query import LabelSource
+
+__all__ = ["LOSS_STRATEGIES", "LOSS_TYPES", "RunConfig", "TrainingStage"]
+
+LOSS_TYPES = ("softmax", "triplet", "siamese")
+LOSS_STRATEGIES = ("hardest", "random", "semi_hard", "hard_pair")
+LOADER_TYPES = ("single", "balanced")
+DEFAULT_FOLDER = "Active Learning Files"
+
+Rule = Callable[[Any], str | None]
+"""Says what a value must be if it is not, else None."""
+
+
+def whole(minimum: int) -> Rule:
+    """Accept whole numbers from `minimum`."""
+
+    def check(value: Any) -> str | None:
+        is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        return None if is_whole and value >= minimum else f"a whole number of at least {minimum}"
+
+    return check
+
+
+def number(*, above: float | None = None, at_least: float = 0.0) -> Rule:
+    """Accept finite numbers above `above`, or else of at least `at_least`."""
+    bound = f"above {above:g}" if above is not None else f"of at least {at_least:g}"
+
+    def check(value: Any) -> str | None:
+        is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        fits = is_number and (value > above if above is not None else value >= at_least)
+        return None if fits else f"a number {bound}"
+
+    return check
+
+
+def one_of(names: Collection[str]) -> Rule:
+    """Accept the names listed; the message offers the nearest."""
+
+    def check(value: Any) -> str | None:
+        if isinstance(value, str) and value in names:
+            return None
+        near = get_close_matches(str(value), names, n=1)
+        return f"one of {', '.join(map(repr, names))}" + (f" (did you mean {near[0]!r}?)" if near else "")
+
+    return check
+
+
+def boolean(value: Any) -> str | None:
+    """Accept True and False only."""
+    return None if isinstance(value, bool | np.bool_) else "True or False"
+
+
+def optional(rule: Rule) -> Rule:
+    """Accept None too."""
+
+    def check(value: Any) -> str | None:
+        required = None if value is None else rule(value)
+        return required and f"{required}, or None"
+
+    return check
+
+
+def existing_folder(value: Any) -> str | None:
+    """Accept the path of a folder that is there."""
+    return None if _is_path(value) and Path(value).expanduser().is_dir() else "the path of a folder that exists"
+
+
+def existing_file(value: Any) -> str | None:
+    """Accept the path of a file that is there."""
+    return None if _is_path(value) and Path(value).expanduser().is_file() else "the path of a file that exists"
+
+
+def any_path(value: Any) -> str | None:
+    """Accept a path that need not be there yet, but is not a file."""
+    return None if _is_path(value) and not Path(value).is_file() else "the path of a folder, or 'default'"
+
+
+def has_method(name: str, or_one_of: Collection[str]) -> Rule:
+    """Accept one of the names, or an object with the method `name`."""
+    by_name = one_of(or_one_of)
+
+    def check(value: Any) -> str | None:
+        if callable(getattr(value, name, None)) and not isinstance(value, type):
+            return None
+        required = by_name(value)
+        return required and f"{required}, or an object with the method {name}()"
+
+    return check
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | PathLike) and isinstance(fspath(value), str) and fspath(value) != ""
+
+
+def setting(default: Any, rule: Rule, *, kept: bool = False) -> Any:
+    """Declare a setting; `kept` ones are fixed when a run first starts and ignored on resume."""
+    return field(default=default, metadata={"rule": rule, "kept": kept})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingStage:
+    """How the embedding network is trained once: at first ("train") or after answers ("finetuning")."""
+
+    name: str
+    lr: float
+    weight_decay: float
+    num_epochs: int
+    loader_type: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The arguments of `run_active_learning`, checked together.
+
+    The fields are the arguments, under the same names; `run_active_learning` documents them. The parts of the package
+    that can be used without a run take a `RunConfig` too: every field has a default.
+
+    Raises
+    ------
+    ConfigError
+        If any value breaks its rule; the error lists every one that does.
+    """
+
+    train_data: str | PathLike[str] | None = setting(None, optional(existing_folder))
+    unlabelled_data: str | PathLike[str] | None = setting(None, optional(existing_folder))
+    validation_data: str | PathLike[str] | None = setting(None, optional(existing_folder))
+    validate_model: bool = setting(True, boolean)
+    use_checkpoints: bool = setting(True, boolean)
+    num_workers: int = setting(0, whole(0))
+    output_dir: str | PathLike[str] = setting("default", any_path)
+    active_batch: int = setting(100, whole(1))
+    active_learning_strategy: str | QueryStrategy = setting("margin", has_method("select_batch", STRATEGIES))
+    use_pretrained: bool = setting(True, boolean, kept=True)
+    embedding_arch: str = setting("resnet18", lambda value: None, kept=True)  # deep_learning knows the names
+    embedding_loss_type: str = setting("triplet", one_of(LOSS_TYPES), kept=True)
+    embedding_loss_margin: float = setting(1.0, number(above=0), kept=True)
+    embedding_loss_data_strategy: str = setting("random", one_of(LOSS_STRATEGIES), kept=True)
+    feat_dim: int = setting(256, whole(1), kept=True)
+    normalize_embedding: bool = setting(True, boolean)
+    extract_embedding_batch_size: int = setting(256, whole(1))
+    embedding_finetuning_period: int = setting(2000, whole(1))
+    embedding_finetuning_lr: float = setting(0.0001, number(above=0))
+    embedding_finetuning_weight_decay: float = setting(0, number())
+    embedding_finetuning_num_epochs: int = setting(20, whole(0))
+    embedding_finetuning_loader_type: str = setting("balanced", one_of(LOADER_TYPES))
+    embedding_train_lr: float = setting(0.00001, number(above=0))
+    embedding_train_weight_decay: float = setting(0.0005, number())
+    embedding_train_num_epochs: int = setting(5, whole(0))
+    embedding_train_loader_type: str = setting("single", one_of(LOADER_TYPES))
+    balanced_loader_num_classes: int = setting(20, whole(1))
+    balanced_loader_num_samples: int = setting(10, whole(1))
+    seed: int | None = setting(None, optional(whole(0)), kept=True)
+    device: str | None = setting(None, lambda value: None)  # deep_learning knows what is there
+    pretrained_weights: str | PathLike[str] | None = setting(None, optional(existing_file))
+    label_source: LabelSource | None = setting(None, optional(has_method("request_labels", ())))
+    max_labels: int | None = setting(None, optional(whole(0)))
+    classifier: Any = setting("mlp", has_method("predict_proba", ("mlp",)))
+    classifier_params: Mapping[str, Any] | None = setting(None, lambda value: None)
+
+    def __post_init__(self) -> None:
+        problems = self.problems()
+        if problems:
+            raise ConfigError(problems)
+
+    @classmethod
+    def from_arguments(cls, arguments: Mapping[str, Any], *, also: Sequence[str] = ()) -> "RunConfig":
+        """Check the arguments of a run all together.
+
+        Parameters
+        ----------
+        arguments
+            Values by name.
+        also
+            Problems that were found where this module cannot look: in the network's name, in the device.
+
+        Raises
+        ------
+        ConfigError
+            Listing every problem, `also` included.
+        """
+        unchecked = object.__new__(cls)
+        for each in fields(cls):
+            object.__setattr__(unchecked, each.name, arguments.get(each.name, each.default))
+        missing = [
+            f"{name} must be the path of a folder that exists; got None."
+            for name in ("train_data", "unlabelled_data")
+            if arguments.get(name) is None
+        ]
+        problems = [*missing, *unchecked.problems(), *also]
+        if problems:
+            raise ConfigError(problems)
+        return cls(**arguments)
+
+    def problems(self) -> list[str]:
+        """Say what is wrong with the values, one sentence each."""
+        found = []
+        for each in fields(self):
+            value = getattr(self, each.name)
+            required = each.metadata["rule"](value)
+            if required:
+                found.append(f"{each.name} must be {required}; got {value!r}. The default is {each.default!r}.")
+        if self.embedding_loss_type == "triplet" and self.embedding_loss_data_strategy == "hard_pair":
+            found.append(
+                "embedding_loss_data_strategy 'hard_pair' makes pairs, and embedding_loss_type 'triplet' needs "
+                "triplets. Use embedding_loss_type='siamese', or one of 'hardest', 'random', 'semi_hard'."
+            )
+        return found + _classifier_problems(self.classifier, self.classifier_params)
+
+    @property
+    def run_dir(self) -> Path:
+        """The run folder, absolute."""
+        chosen = DEFAULT_FOLDER if self.output_dir == "default" else self.output_dir
+        return Path(chosen).expanduser().absolute()
+
+    @property
+    def training(self) -> TrainingStage:
+        """How the network is trained at the start, on the training set."""
+        return self._stage("train")
+
+    @property
+    def finetuning(self) -> TrainingStage:
+        """How the network is trained again after `embedding_finetuning_period` answers."""
+        return self._stage("finetuning")
+
+    def _stage(self, name: str) -> TrainingStage:
+        parts = ("lr", "weight_decay", "num_epochs", "loader_type")
+        return TrainingStage(name=name, **{part: getattr(self, f"embedding_{name}_{part}") for part in parts})
+
+    @property
+    def strategy(self) -> QueryStrategy:
+        """The query strategy itself, whether it was given by name or as an object."""
+        chosen = self.active_learning_strategy
+        return STRATEGIES[chosen]() if isinstance(chosen, str) else chosen
+
+    def folder(self, name: str) -> Path | None:
+        """Give one of the data folders as an absolute path."""
+        value = getattr(self, name)
+        return None if value is None else Path(value).expanduser().absolute()
+
+    def kept_settings(self) -> dict[str, Any]:
+        """List the settings that a resumed run keeps, as plain values."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.metadata["kept"]}
+
+    def with_seed(self) -> "RunConfig":
+        """Draw a seed if none was given."""
+        return self if self.seed is not None else replace(self, seed=secrets.randbelow(2**31))
+
+    def generator(self, stage: str, count: int) -> np.random.Generator:
+        """Derive the random numbers of one stage at one point of the run.
+
+        Parameters
+        ----------
+        stage
+            What they are for; different stages get independent numbers.
+        count
+            How far the run is: the round, or the number of answers.
+        """
+        return np.random.default_rng([self.seed or 0, zlib.crc32(stage.encode()), count])
+
+
+def _classifier_problems(classifier: Any, params: Any) -> list[str]:
+    if params is None:
+        return []
+    if not isinstance(params, Mapping):
+        return [f"classifier_params must be a dict of names and values; got {params!r}."]
+    estimator = MLPClassifier() if classifier == "mlp" else classifier
+    if not hasattr(estimator, "get_params"):
+        return [] if not params else ["classifier_params needs a classifier that has get_params()."]
+    known = sorted(estimator.get_params())
+    return [
+        f"classifier_params has {name!r}, which {type(estimator).__name__} does not have. It has {', '.join(known)}."
+        for name in params
+        if name not in known
+    ]

@@ -1,0 +1,383 @@
+"""One run's data, models and pools together."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from camera_trap_al.active_learning_methods.base import PoolView
+from camera_trap_al.classifier import EmbeddingClassifier, EmbeddingScaler
+from camera_trap_al.config import RunConfig, TrainingStage
+from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
+from camera_trap_al.deep_learning.device import choose_device
+from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
+from camera_trap_al.deep_learning.transforms import channel_statistics
+from camera_trap_al.evaluation import EvaluationReport, evaluate
+from camera_trap_al.exceptions import DataError
+from camera_trap_al.logs import stage
+from camera_trap_al.photo_folders import FolderScan, scan_data_folders
+from camera_trap_al.pools import FloatArray, IndexArray, Pools, Role
+from camera_trap_al.query import Answer, Query
+from camera_trap_al.run_store import Artefact, RunStore
+
+__all__ = ["ActiveLearningEnvironment", "Embedder"]
+
+logger = logging.getLogger(__name__)
+
+NETWORK_FILE = "embedding/embedding_model_weights.pt"
+EMBEDDINGS_FILE = "embedding/embedding.npy"
+CLASSIFIER_FILE = "classifier/classifier.npz"
+STATISTICS_BATCH = 256
+
+
+class Embedder(Protocol):
+    """What the environment needs of an embedding network; `EmbeddingTrainer` is one, a user's own model can be."""
+
+    pixel_mean: FloatArray
+    pixel_std: FloatArray
+
+    def fit(
+        self, dataset: ExtendedImageFolder, rows: IndexArray, stage: TrainingStage, rng: np.random.Generator
+    ) -> None:
+        """Train on labelled rows."""
+
+    def embed(self, dataset: ExtendedImageFolder, rows: IndexArray) -> FloatArray:
+        """Return (n, n_features) embeddings of `rows`."""
+
+    def digest(self) -> str:
+        """Name the present weights."""
+
+
+class ActiveLearningEnvironment:
+    """What a run knows: its photos and labels, its models, and which of these are out of date.
+
+    A run makes it with `start`. It can be used without a run store too::
+
+        dataset = ExtendedImageFolder.from_folders("train", "unlabelled")
+        env = ActiveLearningEnvironment(dataset, RunConfig(active_batch=20, seed=1))
+        env.read_photos()
+        while len(env.pools.unlabelled):
+            for update in env.stale_models():
+                update()
+            rows = env.choose_rows()
+            dataset.relabel(rows, ask_somebody(rows))
+
+    Parameters
+    ----------
+    dataset
+        The photos and their labels.
+    config
+        The settings; a missing seed is drawn.
+    embedder
+        The embedding network; made from `config` if not given.
+
+    Attributes
+    ----------
+    embeddings
+        (n_rows, n_features) float32; NaN in rows that are not embedded.
+    scaler, classifier
+        Fitted on the embeddings; None before the first update.
+    scans
+        What the data folders held when a run started; empty without a run.
+    """
+
+    def __init__(self, dataset: ExtendedImageFolder, config: RunConfig | None = None, embedder: Embedder | None = None):
+        self.dataset = dataset
+        self.config = (config or RunConfig()).with_seed()
+        self.embedder: Embedder = embedder or EmbeddingTrainer(
+            self.config, len(dataset.classes), choose_device(self.config.device)
+        )
+        self.embeddings: FloatArray = np.empty((len(dataset), 0), np.float32)
+        self.scaler: EmbeddingScaler | None = None
+        self.classifier: EmbeddingClassifier | None = None
+        self.scans: dict[Role, FolderScan] = {}
+        self._strategy = self.config.strategy
+        self._network_lineage: dict[str, Any] = {}
+        self._embeddings_lineage: dict[str, Any] = {}
+        self._classifier_lineage: dict[str, Any] = {}
+        self._saved: dict[str, dict[str, Any]] = {}
+
+    @classmethod
+    def start(cls, store: RunStore) -> "ActiveLearningEnvironment":
+        """Bring up a run: register its photos and load the models that are still good.
+
+        Raises
+        ------
+        DataError, CheckpointError
+            If the data folders cannot be used, or are not those of this run.
+        """
+        config = store.config
+        train, unlabelled = config.folder("train_data"), config.folder("unlabelled_data")
+        if train is None:
+            raise DataError("train_data is needed to start a run.")
+        validation = config.folder("validation_data") or store.root_of(Role.VALIDATION)
+        with stage(logger, "Looking for photos"):
+            scans = scan_data_folders(train, unlabelled, validation, run_dir=store.folder)
+            catalogue = store.register(scans)
+        dataset = ExtendedImageFolder(catalogue, num_workers=config.num_workers, cache_dir=store.folder / "cache")
+        network = store.lineage_of(NETWORK_FILE)
+        checkpoint = None
+        if network is not None:
+            checkpoint = torch.load(store.folder / NETWORK_FILE, map_location="cpu", weights_only=True)
+        embedder = EmbeddingTrainer(config, len(dataset.classes), choose_device(config.device), checkpoint)
+        environment = cls(dataset, config, embedder)
+        environment.scans = scans
+        if network is not None:
+            environment._network_lineage = environment._saved[NETWORK_FILE] = network
+            environment._load_fitted(store)
+        return environment
+
+    @property
+    def pools(self) -> Pools:
+        """Which rows are labelled, unlabelled, validation or set aside, as of now."""
+        return self.dataset.pools
+
+    @property
+    def unlabelled_paths(self) -> tuple[str, ...]:
+        """Every photo of the unlabelled folder that is there, labelled ones included, relative to that folder."""
+        return self.scans[Role.UNLABELLED].photos if Role.UNLABELLED in self.scans else ()
+
+    @property
+    def n_answers(self) -> int:
+        """Labels given over the life of the run; the training folder does not count."""
+        return len(self.pools.answered)
+
+    def read_photos(self, store: RunStore | None = None) -> None:
+        """Decode every photo, set unreadable ones aside, and measure pixel mean and standard deviation.
+
+        The statistics are of the (256, 256) pixels of all data sets, each photo weighing the same; with a store they
+        are measured once and stay as they are.
+
+        Raises
+        ------
+        DataError
+            If no training photo can be read.
+        """
+        usable = np.flatnonzero(~self.pools.is_set_aside)
+        with stage(logger, f"Reading {len(usable)} photos"):
+            unreadable = self.dataset.cache.fill(usable)
+        if unreadable:
+            logger.warning("%d photos cannot be read and are set aside; see unreadable_images.csv.", len(unreadable))
+            self.pools.is_set_aside[list(unreadable)] = True
+        if store is not None:
+            store.set_aside(unreadable)
+        if not len(self.pools.labelled):
+            raise DataError("No labelled photo can be read, so there is nothing to learn from.")
+        frozen = store.recall("pixel_statistics") if store is not None else None
+        mean, std = frozen or self._measure_pixels()
+        self.embedder.pixel_mean, self.embedder.pixel_std = np.array(mean, np.float32), np.array(std, np.float32)
+        if store is not None and frozen is None:
+            store.remember("pixel_statistics", [mean, std])
+
+    def _measure_pixels(self) -> tuple[list[float], list[float]]:
+        rows = np.flatnonzero(~self.pools.is_set_aside)
+        with stage(logger, "Measuring pixel mean and standard deviation"):
+            batches = (
+                self.dataset.cache.images(rows[start : start + STATISTICS_BATCH])
+                for start in range(0, len(rows), STATISTICS_BATCH)
+            )
+            mean, std = channel_statistics(batches)
+        return mean.tolist(), std.tolist()
+
+    def stale_models(self) -> Iterator[Callable[[], None]]:
+        """Yield, one after the other, the steps that bring the models up to date with the labels.
+
+        Each step must be called before the next is asked for, since what is stale depends on it: training the network
+        outdates the embeddings, and these outdate the classifier.
+        """
+        if self._network_is_stale():
+            yield self.fit_network
+        if self._embeddings_lineage != {"network": self._network_lineage["digest"]} or len(self._rows_to_embed()):
+            yield self.embed
+        if self._classifier_lineage != self._wanted_classifier_lineage():
+            yield self.fit_classifier
+
+    def _network_is_stale(self) -> bool:
+        if not self._network_lineage:
+            return True
+        return self.n_answers - int(self._network_lineage["answers"]) >= self.config.embedding_finetuning_period
+
+    def fit_network(self) -> None:
+        """Train the network on all labelled photos: the training settings the first time, then those of finetuning."""
+        settings = self.config.finetuning if self._network_lineage else self.config.training
+        rows = self.pools.labelled
+        with stage(logger, f"Embedding network, {settings.name} on {len(rows)} photos"):
+            self.embedder.fit(self.dataset, rows, settings, self.config.generator(settings.name, self.n_answers))
+        self._network_lineage = {"digest": self.embedder.digest(), "answers": self.n_answers}
+
+    def embed(self) -> None:
+        """Embed every usable photo with the present network, or only those that it has not embedded yet."""
+        lineage = {"network": self._network_lineage["digest"]}
+        if self._embeddings_lineage != lineage:
+            self.embeddings = np.empty((len(self.dataset), 0), np.float32)
+        rows = self._rows_to_embed()
+        with stage(logger, f"Embedding {len(rows)} photos"):
+            embedded = self.embedder.embed(self.dataset, rows)
+        if not self.embeddings.shape[1]:
+            self.embeddings = np.full((len(self.dataset), embedded.shape[1]), np.nan, np.float32)
+        self.embeddings[rows] = embedded
+        self._embeddings_lineage = lineage
+
+    def _rows_to_embed(self) -> IndexArray:
+        wanted = ~self.pools.is_set_aside
+        if self.embeddings.shape[1]:
+            wanted &= np.isnan(self.embeddings[:, 0])
+        return np.flatnonzero(wanted)
+
+    def fit_classifier(self) -> None:
+        """Fit scaler and classifier from scratch: the scaler on labelled and candidate rows, never on validation."""
+        lineage = self._wanted_classifier_lineage()
+        labelled = self.pools.labelled
+        known = np.concatenate([labelled, self.pools.unlabelled])
+        self.scaler = EmbeddingScaler.fit(self.embeddings[known], normalize=self.config.normalize_embedding)
+        classifier = EmbeddingClassifier(
+            self.config.classifier,
+            self.config.classifier_params,
+            seed=int(self.config.generator("classifier", 0).integers(2**31)),
+            n_classes=len(self.dataset.classes),
+        )
+        classifier.fit(self.scaler.transform(self.embeddings[labelled]), self.dataset.targets[labelled])
+        self.classifier = classifier
+        self._classifier_lineage = lineage
+
+    def _wanted_classifier_lineage(self) -> dict[str, Any]:
+        labelled, unlabelled = self.pools.labelled, self.pools.unlabelled
+        return {
+            "network": self._network_lineage.get("digest"),
+            "labels": _digest(labelled, self.dataset.targets[labelled]),
+            "candidates": _digest(unlabelled),
+            "settings": repr((self.config.classifier, self.config.classifier_params, self.config.normalize_embedding)),
+            "n_classes": len(self.dataset.classes),
+        }
+
+    def probabilities(self, rows: IndexArray) -> FloatArray:
+        """Return (n, n_classes) class probabilities of embedded `rows`, columns by class id.
+
+        Raises
+        ------
+        DataError
+            If there is no classifier yet.
+        """
+        scaler, classifier = self.fitted()
+        return classifier.probabilities(scaler.transform(self.embeddings[rows]))
+
+    def fitted(self) -> tuple[EmbeddingScaler, EmbeddingClassifier]:
+        """Give the fitted scaler and classifier.
+
+        Raises
+        ------
+        DataError
+            If they are not fitted yet.
+        """
+        if self.scaler is None or self.classifier is None:
+            raise DataError("There is no classifier yet: call the steps of stale_models() first.")
+        return self.scaler, self.classifier
+
+    def view(self) -> PoolView:
+        """Give what a query strategy sees."""
+        scaler, classifier = self.fitted()
+        return PoolView(
+            embeddings=scaler.transform(self.embeddings),
+            targets=self.dataset.targets,
+            labelled=self.pools.labelled,
+            unlabelled=self.pools.unlabelled,
+            classes=self.dataset.classes,
+            classifier=classifier,
+        )
+
+    def choose_rows(self, round_number: int = 1) -> IndexArray:
+        """Let the strategy choose the rows of a round: a batch, less where the pool or `max_labels` ends.
+
+        Raises
+        ------
+        EmptyPoolError
+            If nothing is unlabelled.
+        """
+        n = self.config.active_batch
+        if self.config.max_labels is not None:
+            n = min(n, self.config.max_labels - self.n_answers)
+        with stage(logger, "Choosing photos"):
+            return self._strategy.select_batch(self.view(), n, self.config.generator("query", round_number))
+
+    def ask(self, store: RunStore) -> Query:
+        """Choose the rows of the next round and store them as the open query."""
+        return store.ask(self.choose_rows(store.n_rounds() + 1))
+
+    def apply(self, answer: Answer) -> None:
+        """Take the labels of an answer into the data set."""
+        self.dataset.relabel(list(answer.labels.keys()), list(answer.labels.values()))
+
+    def why_finished(self) -> str | None:
+        """Say why there is nothing more to ask: "everything is labelled", "max_labels is reached", or None."""
+        if not len(self.pools.unlabelled):
+            return "everything is labelled"
+        if self.config.max_labels is not None and self.n_answers >= self.config.max_labels:
+            return "max_labels is reached"
+        return None
+
+    def evaluate(self) -> EvaluationReport | None:
+        """Test the model on the validation photos; None if there are none or `validate_model` is False."""
+        rows = self.pools.validation
+        if not self.config.validate_model or not len(rows):
+            return None
+        return evaluate(self.dataset.targets[rows], self.probabilities(rows), self.dataset.classes)
+
+    def save(self, store: RunStore) -> None:
+        """Save the models that changed since they were last saved."""
+        changed = [artefact for artefact in self._artefacts() if self._saved.get(artefact.file) != artefact.lineage]
+        if changed:
+            store.save(changed)
+            self._saved |= {artefact.file: dict(artefact.lineage) for artefact in changed}
+
+    def _artefacts(self) -> Iterator[Artefact]:
+        if self._network_lineage and isinstance(self.embedder, EmbeddingTrainer):
+            write = partial(torch.save, self.embedder.checkpoint(self.dataset.classes))
+            yield Artefact(NETWORK_FILE, self._network_lineage, write)
+        if self._embeddings_lineage:
+            lineage = self._embeddings_lineage | {"n_embedded": int((~np.isnan(self.embeddings[:, 0])).sum())}
+            yield Artefact(EMBEDDINGS_FILE, lineage, lambda path: np.save(path, self.embeddings))
+        if self.classifier is not None and self.scaler is not None:
+            arrays = self.classifier.to_arrays()
+            if arrays is not None:
+                named = _prefixed("scaler", self.scaler.to_arrays()) | _prefixed("classifier", arrays)
+                yield Artefact(CLASSIFIER_FILE, self._classifier_lineage, lambda path: np.savez(path, **named))
+
+    def _load_fitted(self, store: RunStore) -> None:
+        """Load embeddings and classifier, each if it is what was saved and fits the one before it."""
+        embeddings = store.lineage_of(EMBEDDINGS_FILE)
+        if embeddings is None or embeddings["network"] != self._network_lineage["digest"]:
+            return
+        self.embeddings = _grown(np.load(store.folder / EMBEDDINGS_FILE), len(self.dataset))
+        self._embeddings_lineage = {"network": embeddings["network"]}
+        self._saved[EMBEDDINGS_FILE] = embeddings
+        classifier = store.lineage_of(CLASSIFIER_FILE)
+        if classifier is not None and classifier == self._wanted_classifier_lineage():
+            with np.load(store.folder / CLASSIFIER_FILE) as arrays:
+                self.scaler = EmbeddingScaler.from_arrays(_without_prefix("scaler", arrays))
+                self.classifier = EmbeddingClassifier.from_arrays(_without_prefix("classifier", arrays))
+            self._classifier_lineage = self._saved[CLASSIFIER_FILE] = classifier
+
+
+def _digest(*arrays: IndexArray) -> str:
+    checksum = hashlib.sha256()
+    for array in arrays:
+        checksum.update(np.ascontiguousarray(array).tobytes())
+    return checksum.hexdigest()
+
+
+def _grown(embeddings: FloatArray, n_rows: int) -> FloatArray:
+    """Add NaN rows for photos that came after the embeddings were saved."""
+    added = np.full((n_rows - len(embeddings), embeddings.shape[1]), np.nan, np.float32)
+    return np.concatenate([embeddings, added])
+
+
+def _prefixed(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}.{name}": array for name, array in arrays.items()}
+
+
+def _without_prefix(prefix: str, arrays: Any) -> dict[str, Any]:
+    return {name.removeprefix(f"{prefix}."): arrays[name] for name in arrays.files if name.startswith(f"{prefix}.")}

@@ -1,0 +1,242 @@
+"""The photos of a run as a torch data set, and which of them share a batch."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from camera_trap_al.exceptions import DataError
+from camera_trap_al.image_cache import ImageCache
+from camera_trap_al.photo_folders import Catalogue, new_catalogue, scan_data_folders
+from camera_trap_al.pools import IndexArray, Pools
+
+__all__ = ["BalancedBatchSampler", "ExtendedImageFolder", "ShuffledBatchSampler", "batch_sampler"]
+
+SINGLE_BATCH_SIZE = 128
+MAX_THREADS = 8
+
+
+class ExtendedImageFolder(Dataset[tuple[Any, int]]):
+    """Labelled, unlabelled and validation photos in one index space, whose labels can change.
+
+    A photo's row is its index: ``dataset[row]`` gives (image, class id), with class id -1 where there is no label yet.
+    The folder convention is that of torchvision's ``ImageFolder``, with these differences: empty class folders are
+    allowed, folder names below `unlabelled_data` mean nothing, and hidden folders and those that Timelapse makes are
+    passed over.
+
+    Parameters
+    ----------
+    catalogue
+        The photos by row; `from_folders` makes it.
+    transform
+        Called with each image, a (3, 256, 256) uint8 RGB tensor; its result is what indexing gives.
+    num_workers
+        How many photos are decoded side by side, in threads; 0 means one per core, at most 8.
+    cache_dir
+        Where decoded photos are kept; None decodes each time.
+
+    Examples
+    --------
+    >>> dataset = ExtendedImageFolder.from_folders("train", "unlabelled")  # doctest: +SKIP
+    >>> row = dataset.pools.unlabelled[0]  # doctest: +SKIP
+    >>> dataset.relabel([row], [dataset.class_to_idx["deer"]])  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        *,
+        transform: Callable[[Tensor], Any] | None = None,
+        num_workers: int = 0,
+        cache_dir: Path | None = None,
+    ) -> None:
+        self.catalogue = catalogue
+        self.transform = transform
+        threads = num_workers or min(MAX_THREADS, os.cpu_count() or 1)
+        self.cache = ImageCache(catalogue.path, len(catalogue), cache_dir, threads)
+
+    @classmethod
+    def from_folders(
+        cls,
+        train_data: str | os.PathLike[str],
+        unlabelled_data: str | os.PathLike[str] | None = None,
+        validation_data: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> "ExtendedImageFolder":
+        """Scan folders and give each photo a row: training, unlabelled, then validation photos, each by path.
+
+        Parameters
+        ----------
+        train_data, validation_data
+            Folders with one subfolder per class.
+        unlabelled_data
+            Folder with subfolders of any name.
+        **options
+            Passed to the constructor.
+
+        Raises
+        ------
+        DataError
+            If a folder has no photo, a validation class is unknown, or a photo lies in two data sets.
+        """
+        unlabelled = None if unlabelled_data is None else Path(unlabelled_data)
+        validation = None if validation_data is None else Path(validation_data)
+        return cls(new_catalogue(scan_data_folders(Path(train_data), unlabelled, validation)), **options)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names by class id."""
+        return self.catalogue.classes
+
+    @property
+    def class_to_idx(self) -> dict[str, int]:
+        """Class ids by class name."""
+        return {name: class_id for class_id, name in enumerate(self.classes)}
+
+    @property
+    def pools(self) -> Pools:
+        """Which rows are labelled, unlabelled, validation or set aside, as of now."""
+        return self.catalogue.pools
+
+    @property
+    def targets(self) -> IndexArray:
+        """(n_rows,) class ids, -1 where there is no label."""
+        return self.pools.targets
+
+    @property
+    def samples(self) -> list[tuple[str, int]]:
+        """Path and class id of each row, as torchvision's folders have them."""
+        return [(str(self.catalogue.path(row)), int(target)) for row, target in enumerate(self.targets)]
+
+    def __len__(self) -> int:
+        return len(self.catalogue)
+
+    def __getitem__(self, row: int) -> tuple[Any, int]:
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"row {row} is not among the {len(self)} rows")
+        row = row % len(self)
+        image = self.images(np.array([row]))[0]
+        return (self.transform(image) if self.transform else image), int(self.targets[row])
+
+    def images(self, rows: Any) -> Tensor:
+        """Return the photos of `rows` as a (n, 3, 256, 256) uint8 RGB tensor.
+
+        Raises
+        ------
+        DataError
+            If one of them cannot be read.
+        """
+        return torch.from_numpy(self.cache.images(np.asarray(rows, np.int64))).permute(0, 3, 1, 2)
+
+    def relabel(self, rows: Any, class_ids: Any) -> None:
+        """Give `rows` new labels.
+
+        Parameters
+        ----------
+        rows
+            (n,) rows.
+        class_ids
+            (n,) class ids, -1 to take a label away.
+
+        Raises
+        ------
+        DataError
+            If a row or class id does not exist; then nothing is changed.
+        """
+        rows, class_ids = np.asarray(rows, np.int64), np.asarray(class_ids, np.int64)
+        if rows.shape != class_ids.shape or rows.ndim != 1:
+            raise DataError(f"relabel needs one class id per row; got shapes {rows.shape} and {class_ids.shape}.")
+        if len(rows) and not (0 <= rows.min() and rows.max() < len(self)):
+            raise DataError(f"relabel got a row outside 0 to {len(self) - 1}.")
+        if len(rows) and not (-1 <= class_ids.min() and class_ids.max() < len(self.classes)):
+            raise DataError(f"relabel got a class id outside -1 to {len(self.classes) - 1}.")
+        self.targets[rows] = class_ids
+
+
+class ShuffledBatchSampler(Sampler[list[int]]):
+    """Every row once, in random order: the specification's loader type ``single``.
+
+    Parameters
+    ----------
+    rows
+        (n,) rows to draw.
+    rng
+        Source of the order; each iteration goes on from where the last one left it.
+    batch_size
+        Rows per batch. A last batch of one row joins the one before, since batch normalisation cannot use it.
+    """
+
+    def __init__(self, rows: IndexArray, rng: np.random.Generator, batch_size: int = SINGLE_BATCH_SIZE) -> None:
+        self._rows = rows
+        self._rng = rng
+        self._starts = list(range(0, len(rows), batch_size))
+        if len(rows) > 1 and len(rows) % batch_size == 1:
+            self._starts.pop()
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        shuffled = self._rng.permutation(self._rows)
+        for start, stop in zip(self._starts, [*self._starts[1:], len(shuffled)], strict=True):
+            yield shuffled[start:stop].tolist()
+
+
+class BalancedBatchSampler(Sampler[list[int]]):
+    """Equally many rows of several classes: the specification's loader type ``balanced``.
+
+    Parameters
+    ----------
+    rows
+        (n,) rows to draw from.
+    targets
+        (n,) class id of each of `rows`.
+    rng
+        Source of the draws.
+    n_classes
+        Classes per batch, at most as many as there are among `targets`.
+    n_samples
+        Rows per class and batch. A class with fewer rows has some of them more than once.
+
+    Notes
+    -----
+    An iteration has as many batches as are needed to draw as many rows as there are, and at least one.
+    """
+
+    def __init__(
+        self, rows: IndexArray, targets: IndexArray, rng: np.random.Generator, n_classes: int = 20, n_samples: int = 10
+    ) -> None:
+        self._rows_of = [rows[targets == class_id] for class_id in np.unique(targets)]
+        self._rng = rng
+        self._n_classes = min(n_classes, len(self._rows_of))
+        self._n_samples = n_samples
+        batch_size = self._n_classes * n_samples
+        self._n_batches = max(1, -(-len(rows) // batch_size)) if batch_size else 0
+
+    def __len__(self) -> int:
+        return self._n_batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for _ in range(self._n_batches):
+            drawn = self._rng.choice(len(self._rows_of), self._n_classes, replace=False)
+            yield np.concatenate([self._draw(self._rows_of[index]) for index in drawn]).tolist()
+
+    def _draw(self, rows: IndexArray) -> NDArray[np.int64]:
+        """Draw `n_samples` of one class, each as often as any other, give or take one."""
+        whole_times, rest = divmod(self._n_samples, len(rows))
+        return np.concatenate([np.repeat(rows, whole_times), self._rng.choice(rows, rest, replace=False)])
+
+
+def batch_sampler(
+    loader_type: str, rows: IndexArray, targets: IndexArray, rng: np.random.Generator, n_classes: int, n_samples: int
+) -> Sampler[list[int]]:
+    """Make the sampler that a setting ``*_loader_type`` names: ``single`` or ``balanced``."""
+    if loader_type == "single":
+        return ShuffledBatchSampler(rows, rng)
+    return BalancedBatchSampler(rows, targets, rng, n_classes, n_samples)

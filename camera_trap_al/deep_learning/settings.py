@@ -1,0 +1,35 @@
+"""Settings that only torch can judge, so that they are reported together with all others."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from camera_trap_al.deep_learning.device import choose_device
+from camera_trap_al.deep_learning.networks import check_architecture
+from camera_trap_al.exceptions import ConfigError
+
+__all__ = ["find_problems"]
+
+
+def find_problems(arguments: Mapping[str, Any]) -> list[str]:
+    """Say what is wrong with the network's name and the device, one sentence each.
+
+    Parameters
+    ----------
+    arguments
+        The arguments of `run_active_learning` by name.
+    """
+    use_torchvision_weights = arguments["use_pretrained"] is True and arguments["pretrained_weights"] is None
+    problem = check_architecture(arguments["embedding_arch"], use_pretrained=use_torchvision_weights)
+    return ([problem] if problem else []) + _device_problems(arguments["device"])
+
+
+def _device_problems(device: Any) -> list[str]:
+    if device is None:  # whatever there is
+        return []
+    if not isinstance(device, str):
+        return [f"device must be a name such as 'cpu' or 'cuda', or None; got {device!r}."]
+    try:
+        choose_device(device)
+    except ConfigError as error:
+        return list(error.problems)
+    return []

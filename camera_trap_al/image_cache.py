@@ -1,0 +1,171 @@
+"""Each photo decoded once: a raw file of 256x256 pixels by row, and which rows of it are valid."""
+
+import logging
+import shutil
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from camera_trap_al.exceptions import DataError
+from camera_trap_al.images import IMAGE_BYTES, IMAGE_SIZE, read_photo
+from camera_trap_al.pools import IndexArray
+
+__all__ = ["ImageCache", "bytes_needed"]
+
+logger = logging.getLogger(__name__)
+
+SHAPE = (IMAGE_SIZE, IMAGE_SIZE, 3)
+MAX_BYTES = 20 * 1024**3
+CHUNK = 512  # photos between two writes of the record of what is valid
+
+ImageArray = NDArray[np.uint8]
+
+
+def bytes_needed(n_photos: int) -> int:
+    """Disk space that the cache of so many photos takes."""
+    return n_photos * IMAGE_BYTES
+
+
+class ImageCache:
+    """Decoded photos by row.
+
+    Parameters
+    ----------
+    path_of
+        Gives the photo of a row.
+    n_rows
+        Rows are 0 to n_rows - 1.
+    folder
+        Where to keep the decoded photos; made if missing. None, or a folder without room for them, means that photos
+        are decoded again each time they are needed.
+    threads
+        How many photos are decoded side by side.
+
+    Notes
+    -----
+    A photo is recorded as valid, under a checksum of its path, size and time of change, only after its pixels are on
+    disk; a kill at any moment leaves at worst pixels that nobody believes in.
+    """
+
+    def __init__(self, path_of: Callable[[int], Path], n_rows: int, folder: Path | None = None, threads: int = 1):
+        self._path_of = path_of
+        self.threads = threads
+        self._unreadable: dict[int, str] = {}
+        self._checked = np.zeros(n_rows, np.bool_)
+        self._pixels: np.memmap[tuple[int, ...], np.dtype[np.uint8]] | None = None
+        if folder is not None:
+            self._open(folder, n_rows)
+
+    def _open(self, folder: Path, n_rows: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels_file = folder / "images.u8"
+        present = pixels_file.stat().st_size if pixels_file.exists() else 0
+        room = min(MAX_BYTES, present + shutil.disk_usage(folder).free // 2)
+        if bytes_needed(n_rows) > room:
+            logger.info(
+                "Decoded photos are not kept: they need %.1f GB and %.1f GB may be used; they are decoded each time.",
+                bytes_needed(n_rows) / 1e9,
+                room / 1e9,
+            )
+            return
+        with pixels_file.open("ab") as file:
+            file.truncate(max(present, bytes_needed(n_rows)))
+        self._pixels = np.memmap(pixels_file, np.uint8, "r+", shape=(n_rows, *SHAPE))
+        self._fingerprints_file = folder / "fingerprints.npy"
+        self._fingerprints = np.zeros(n_rows, np.uint64)
+        known = _load_fingerprints(self._fingerprints_file)
+        self._fingerprints[: len(known)] = known[:n_rows]
+
+    def fill(self, rows: IndexArray) -> dict[int, str]:
+        """Decode the photos of `rows` that are not in the cache yet, or, without a cache, see whether they can be.
+
+        Returns
+        -------
+        Reason for each of `rows` that cannot be read.
+        """
+        missing = rows[~self._checked[rows]]
+        if self._pixels is not None:
+            missing = missing[np.array([not self._is_current(int(row)) for row in missing], np.bool_)]
+        with tqdm(total=len(missing), desc="Reading photos", unit="photo", disable=not len(missing)) as bar:
+            for start in range(0, len(missing), CHUNK):
+                self._fill_chunk(missing[start : start + CHUNK], bar)
+        self._checked[rows] = True
+        return {int(row): self._unreadable[int(row)] for row in rows if int(row) in self._unreadable}
+
+    def _fill_chunk(self, rows: IndexArray, bar: "tqdm[NoReturn]") -> None:
+        for row, image in zip(rows, self._decode(rows), strict=True):
+            if self._pixels is not None and image is not None:
+                self._pixels[row] = image
+            bar.update()
+        if self._pixels is not None:
+            self._pixels.flush()
+            self._record(rows)
+
+    def images(self, rows: IndexArray) -> ImageArray:
+        """Return the photos of `rows` as (n, 256, 256, 3) uint8 RGB.
+
+        Raises
+        ------
+        DataError
+            If one of them cannot be read.
+        """
+        if self._pixels is not None:
+            self.fill(rows)
+            self._refuse_unreadable(rows)
+            return self._pixels[rows]
+        images = list(self._decode(rows))
+        self._refuse_unreadable(rows)
+        return np.stack([image for image in images if image is not None])
+
+    def _refuse_unreadable(self, rows: IndexArray) -> None:
+        for row in map(int, rows):
+            if row in self._unreadable:
+                raise DataError(self._unreadable[row], self._path_of(row))
+
+    def _decode(self, rows: IndexArray) -> Iterator[ImageArray | None]:
+        with ThreadPoolExecutor(self.threads) as pool:
+            yield from pool.map(self._decode_one, map(int, rows))
+
+    def _decode_one(self, row: int) -> ImageArray | None:
+        try:
+            return read_photo(self._path_of(row))
+        except DataError as error:
+            self._unreadable[row] = str(error)
+            return None
+
+    def _is_current(self, row: int) -> bool:
+        recorded = int(self._fingerprints[row])
+        return recorded != 0 and recorded == self._fingerprint(row)
+
+    def _fingerprint(self, row: int) -> int:
+        """Checksum of path, size and time of change; 0 when the photo is not there."""
+        path = self._path_of(row)
+        try:
+            status = path.stat()
+        except OSError:
+            return 0
+        identity = f"{path.name}|{status.st_size}|{status.st_mtime_ns}".encode()
+        return (zlib.crc32(identity) << 32 | zlib.adler32(identity)) or 1
+
+    def _record(self, rows: IndexArray) -> None:
+        """Write down which of `rows` are valid; their pixels are on disk by now."""
+        for row in map(int, rows):
+            self._fingerprints[row] = 0 if row in self._unreadable else self._fingerprint(row)
+        aside = self._fingerprints_file.with_suffix(".new.npy")
+        np.save(aside, self._fingerprints)
+        aside.replace(self._fingerprints_file)
+
+
+def _load_fingerprints(file: Path) -> NDArray[np.uint64]:
+    if not file.exists():
+        return np.zeros(0, np.uint64)
+    try:
+        return np.asarray(np.load(file), np.uint64)
+    except (OSError, ValueError):  # damaged: the photos are decoded again
+        return np.zeros(0, np.uint64)

@@ -1,0 +1,99 @@
+"""What Timelapse (Saul Greenberg) reads and leaves behind: its selector CSV, its way of writing paths, its folders."""
+
+import csv
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from camera_trap_al.exceptions import DataError
+
+__all__ = ["FOLDERS_MADE_BY_TIMELAPSE", "SELECTOR_COLUMNS", "join_path", "split_path", "write_selector_csv"]
+
+# Lower case: Windows does not tell `backups` from `Backups`, so callers compare name.casefold().
+FOLDERS_MADE_BY_TIMELAPSE = frozenset(
+    {"backups", "deletedfiles", "csvexportedfiles", "camtrapdpexportedfiles", ".vthumb", "@recycle"}
+)
+
+# Timelapse refuses the whole file for any column that is neither its own nor in the user's template.
+SELECTOR_COLUMNS = ("File", "RelativePath", "Selected")
+
+
+def split_path(path: str) -> tuple[str, str]:
+    r"""Write a photo's path as Timelapse does: ``site/a/IMG.JPG`` becomes ``("IMG.JPG", "site\a")``.
+
+    Returns
+    -------
+    The cells File and RelativePath; RelativePath has no separator at its ends and is empty in the top level.
+    """
+    folder, _, file = path.rpartition("/")
+    return file, folder.replace("/", "\\")
+
+
+def join_path(file: str, relative_path: str) -> str:
+    r"""Undo `split_path`, also for cells that people and other programs wrote.
+
+    Accepts ``/`` and ``\``, separators at either end and ``.`` as a part.
+    """
+    parts = f"{relative_path}/{file}".replace("\\", "/").split("/")
+    return "/".join(part for part in parts if part not in ("", "."))
+
+
+def write_selector_csv(path: Path, photos: Sequence[str], selected: Collection[str]) -> None:
+    """Write the CSV that tells Timelapse which photos are asked about.
+
+    Every photo has a row, sorted by path; UTF-8 without BOM, comma, CRLF. The file is written aside and renamed, so
+    that nobody ever reads half of it.
+
+    Parameters
+    ----------
+    path
+        The file to write; replaced if it exists.
+    photos
+        All photos of the unlabelled folder, relative to it, separated by ``/``.
+    selected
+        Those of `photos` that are asked about.
+
+    Raises
+    ------
+    ValueError
+        If `selected` is not part of `photos`.
+    DataError
+        If the file cannot be written, most often since Excel holds it open on Windows; a file already there is intact.
+    """
+    selected = frozenset(selected)
+    unknown = sorted(selected.difference(photos))
+    if unknown:
+        raise ValueError(f"`selected` has {len(unknown)} paths that are not in `photos`, the first is {unknown[0]}.")
+    aside = path.with_name(path.name + ".new")
+    try:
+        _write_rows(aside, _selector_rows(photos, selected))
+        aside.replace(path)
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{path} cannot be written: the name of a photo holds a character that is no valid text ({error}). "
+            "Rename that photo, in the unlabelled folder, with ordinary letters and start again."
+        ) from error
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written: {error.strerror or error}. If it is open in another program, such as Excel, "
+            "close it there; else look whether the folder may be written to and the disk has room.",
+            path,
+        ) from error
+    finally:
+        # Gone already when all went well; a leftover that cannot be removed is harmless and overwritten next time.
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def _selector_rows(photos: Sequence[str], selected: frozenset[str]) -> Iterator[tuple[str, str, str]]:
+    yield SELECTOR_COLUMNS
+    for photo in sorted(photos):
+        yield *split_path(photo), "true" if photo in selected else "false"
+
+
+def _write_rows(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\r\n").writerows(rows)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,231 @@
+"""`run_active_learning`: the algorithm, from the first training to the last answer."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from camera_trap_al.active_learning_methods.base import QueryStrategy
+from camera_trap_al.config import RunConfig
+from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
+from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
+from camera_trap_al.deep_learning.settings import find_problems
+from camera_trap_al.export import check_exportable, export_model
+from camera_trap_al.labelling.dialogue import say
+from camera_trap_al.labelling.retriever import LabelRetriever
+from camera_trap_al.logs import run_logging
+from camera_trap_al.query import LabelSource
+from camera_trap_al.run_store import RunStore
+from camera_trap_al.start_screen import start_screen
+
+__all__ = ["RunResult", "run_active_learning"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended.
+
+    Attributes
+    ----------
+    labels_given
+        Answers over the life of the run; the training folder is not counted.
+    rounds
+        Rounds that were answered over the life of the run.
+    validation_history
+        The figures of each evaluation, with the number of labels behind it as `train_set_size`, in that order.
+    export_dir
+        Folder with the trained model.
+    ended_because
+        "everything is labelled", "max_labels is reached" or "the expert stopped".
+    """
+
+    labels_given: int
+    rounds: int
+    validation_history: tuple[Mapping[str, Any], ...]
+    export_dir: Path
+    ended_because: str
+
+
+def run_active_learning(
+    train_data: str | PathLike[str],
+    unlabelled_data: str | PathLike[str],
+    validation_data: str | PathLike[str] | None = None,
+    validate_model: bool = True,
+    use_checkpoints: bool = True,
+    num_workers: int = 0,
+    output_dir: str | PathLike[str] = "default",
+    active_batch: int = 100,
+    active_learning_strategy: str | QueryStrategy = "margin",
+    use_pretrained: bool = True,
+    embedding_arch: str = "resnet18",
+    embedding_loss_type: str = "triplet",
+    embedding_loss_margin: float = 1.0,
+    embedding_loss_data_strategy: str = "random",
+    feat_dim: int = 256,
+    normalize_embedding: bool = True,
+    extract_embedding_batch_size: int = 256,
+    embedding_finetuning_period: int = 2000,
+    embedding_finetuning_lr: float = 0.0001,
+    embedding_finetuning_weight_decay: float = 0,
+    embedding_finetuning_num_epochs: int = 20,
+    embedding_finetuning_loader_type: str = "balanced",
+    embedding_train_lr: float = 0.00001,
+    embedding_train_weight_decay: float = 0.0005,
+    embedding_train_num_epochs: int = 5,
+    embedding_train_loader_type: str = "single",
+    balanced_loader_num_classes: int = 20,
+    balanced_loader_num_samples: int = 10,
+    *,
+    seed: int | None = None,
+    device: str | None = None,
+    pretrained_weights: str | PathLike[str] | None = None,
+    label_source: LabelSource | None = None,
+    max_labels: int | None = None,
+    classifier: Any = "mlp",
+    classifier_params: Mapping[str, Any] | None = None,
+) -> RunResult:
+    """Train an image classifier, asking a person to label the photos that are worth it.
+
+    Blocks until nothing is unlabelled, `max_labels` is met, or the person answers ``q``. A run that was stopped or
+    killed goes on with the same question when it is called again with the same `output_dir`.
+
+    Parameters
+    ----------
+    train_data
+        Folder of labelled photos, in one subfolder per class. An empty subfolder declares a class.
+    unlabelled_data
+        Folder of the photos to choose from, in subfolders whose names mean nothing.
+    validation_data
+        Folder of labelled photos that only measure the model; its classes must be among those of `train_data`.
+    validate_model
+        Whether to test the model on the validation photos before each question and at the end.
+    use_checkpoints
+        Whether to go on with the run in `output_dir`; if False, a run that is there is moved aside.
+    num_workers
+        Threads that decode photos; 0 means one per core, at most 8. Processes are never started.
+    output_dir
+        The run folder; ``"default"`` is "Active Learning Files" in the working directory.
+    active_batch
+        Photos to ask about in each round.
+    active_learning_strategy
+        Name of a query strategy, or an object with ``select_batch``.
+    use_pretrained
+        Whether the network starts from the weights that torchvision has for it.
+    embedding_arch
+        Name of a torchvision classification model, as its builder is called.
+    embedding_loss_type
+        ``"softmax"``, ``"triplet"`` or ``"siamese"``.
+    embedding_loss_margin
+        Distance that a triplet or siamese loss wants between classes.
+    embedding_loss_data_strategy
+        Which triplets or pairs of a batch count: ``"hardest"``, ``"random"``, ``"semi_hard"``, or, with a siamese loss,
+        ``"hard_pair"``. A siamese loss with any other is the triplet loss. Softmax ignores it.
+    feat_dim
+        Features that the network makes of each photo.
+    normalize_embedding
+        Whether each feature is scaled to 0..1 before classifier and strategy see it.
+    extract_embedding_batch_size
+        Photos per batch when embedding.
+    embedding_finetuning_period
+        Answers after which the network is trained again.
+    embedding_finetuning_lr, embedding_train_lr
+        Learning rate of Adam, when finetuning and in the first training.
+    embedding_finetuning_weight_decay, embedding_train_weight_decay
+        Weight decay of Adam.
+    embedding_finetuning_num_epochs, embedding_train_num_epochs
+        Epochs; 0 leaves the network as it is.
+    embedding_finetuning_loader_type, embedding_train_loader_type
+        ``"single"`` (each photo once, batches of 128) or ``"balanced"`` (equally many photos of each class).
+    balanced_loader_num_classes, balanced_loader_num_samples
+        Classes per balanced batch (at most those with a label), and photos per class.
+    seed
+        Makes a run repeatable on one machine; drawn, stored and logged if None.
+    device
+        ``"cpu"``, ``"cuda"``, ...; None takes a CUDA GPU if there is one that works.
+    pretrained_weights
+        File with a state dict of `embedding_arch` to start from, instead of torchvision's.
+    label_source
+        An object with ``request_labels`` that answers instead of a person.
+    max_labels
+        Answers after which the run ends, over its life; the last batch is trimmed to it.
+    classifier
+        ``"mlp"``, or any scikit-learn estimator with ``predict_proba`` that skl2onnx can convert.
+    classifier_params
+        Parameters of the classifier by name, in scikit-learn's terms.
+
+    Returns
+    -------
+    How the run ended, and where the trained model is.
+
+    Raises
+    ------
+    ConfigError
+        If any argument cannot be used; all of them are listed.
+    DataError
+        If the folders cannot be used.
+    CheckpointError
+        If the run in `output_dir` cannot be continued.
+    WeightsUnavailableError
+        If pretrained weights cannot be had.
+    KeyboardInterrupt
+        If Ctrl-C is pressed; the run can be continued.
+
+    Notes
+    -----
+    The method is that of Norouzzadeh et al. (2021), "A deep active learning system for species identification and
+    counting in camera trap images", Methods in Ecology and Evolution 12(1).
+    """
+    arguments = dict(locals())
+    config = RunConfig.from_arguments(arguments, also=find_problems(arguments))
+    if config.classifier != "mlp":
+        check_exportable(config.classifier)
+    with run_logging():
+        store = RunStore.open(config)
+        env = ActiveLearningEnvironment.start(store)
+        say(start_screen(env, store.folder))
+        env.read_photos(store)
+        labels = config.label_source or LabelRetriever(env.unlabelled_paths, store.folder)
+        while True:
+            for update in env.stale_models():  # network, embeddings, classifier: what the labels outdated
+                update()
+                env.save(store)
+            _publish(env, store)
+            ended_because = env.why_finished()
+            if ended_because:
+                break
+            query = store.open_query() or env.ask(store)  # a restart asks about the same photos
+            answer = labels.request_labels(query, partial(store.commit, query))
+            if answer.stop:
+                ended_because = "the expert stopped"
+                break
+            env.apply(answer)
+        return _finish(env, store, ended_because)
+
+
+def _publish(env: ActiveLearningEnvironment, store: RunStore) -> None:
+    """Bring up to date what people and other programs see: labels, validation figures, the exported model."""
+    store.write_labels()
+    report = env.evaluate()
+    if report is not None:
+        size = len(env.pools.labelled)
+        report.save(store.folder / "test_results" / f"train_set_size_{size}")
+        store.record_evaluation(size, report.to_dict())
+        logger.info("Validation with %d labels: accuracy %.3f, macro F1 %.3f", size, report.accuracy, report.macro_f1)
+    if isinstance(env.embedder, EmbeddingTrainer):
+        export_model(store.folder / "export", env.embedder, *env.fitted(), env.dataset.classes)
+
+
+def _finish(env: ActiveLearningEnvironment, store: RunStore, ended_because: str) -> RunResult:
+    say(f"The run ends: {ended_because}. The trained model is in {store.folder / 'export'}")
+    return RunResult(
+        labels_given=env.n_answers,
+        rounds=store.n_rounds(),
+        validation_history=tuple(store.validation_history()),
+        export_dir=store.folder / "export",
+        ended_because=ended_because,
+    )

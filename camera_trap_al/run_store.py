@@ -1,0 +1,431 @@
+"""A run on disk: settings, photos, labels, questions and models, whole or not at all."""
+
+import csv
+import hashlib
+import json
+import logging
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from camera_trap_al.config import RunConfig
+from camera_trap_al.exceptions import CheckpointError
+from camera_trap_al.files import aside, flush, written_aside
+from camera_trap_al.photo_folders import Catalogue, FolderScan, class_of
+from camera_trap_al.pools import UNLABELLED, IndexArray, Pools, Role
+from camera_trap_al.query import Answer, Query
+
+__all__ = ["Artefact", "RunStore"]
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+VANISHED = "not there"
+
+SCHEMA = """
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE classes (class_id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE photos (
+    photo_row INTEGER PRIMARY KEY, role INTEGER NOT NULL, path TEXT NOT NULL,
+    class_id INTEGER REFERENCES classes, set_aside TEXT, UNIQUE (role, path)
+);
+CREATE TABLE queries (round INTEGER PRIMARY KEY, asked_at TEXT NOT NULL, answered_at TEXT);
+CREATE TABLE query_rows (
+    round INTEGER NOT NULL REFERENCES queries, position INTEGER NOT NULL,
+    photo_row INTEGER NOT NULL REFERENCES photos, PRIMARY KEY (round, position)
+);
+CREATE TABLE label_events (
+    event INTEGER PRIMARY KEY, happened_at TEXT NOT NULL, round INTEGER NOT NULL REFERENCES queries,
+    photo_row INTEGER NOT NULL REFERENCES photos, old_class INTEGER, new_class INTEGER NOT NULL, source TEXT NOT NULL
+);
+CREATE TABLE artefacts (file TEXT PRIMARY KEY, sha256 TEXT NOT NULL, lineage TEXT NOT NULL);
+CREATE TABLE evaluations (train_set_size INTEGER PRIMARY KEY, metrics TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A file that can be made again from the labels, and what it was made from.
+
+    Attributes
+    ----------
+    file
+        Path in the run folder, separated by ``/``.
+    lineage
+        Names of its inputs, as plain values: when an input differs, the artefact is stale.
+    write
+        Writes the file to the path it is given.
+    """
+
+    file: str
+    lineage: Mapping[str, Any]
+    write: Callable[[Path], None]
+
+
+class RunStore:
+    """The run folder, of which ``data/run.sqlite`` is the truth.
+
+    Every method opens the database, does one transaction and closes it, so that nothing is open while a person labels.
+
+    Attributes
+    ----------
+    folder
+        The run folder.
+    config
+        The settings in force: those asked for, but with the kept settings of the run that is resumed.
+    is_new
+        True when this start made the run.
+    """
+
+    def __init__(self, folder: Path, config: RunConfig, *, is_new: bool) -> None:
+        self.folder = folder
+        self.config = config
+        self.is_new = is_new
+
+    @classmethod
+    def open(cls, config: RunConfig) -> "RunStore":
+        """Open the run in the folder that `config` names, or begin a new one there.
+
+        Raises
+        ------
+        CheckpointError
+            If the run there was made by a newer version or is damaged.
+        """
+        folder = config.run_dir
+        database = folder / "data" / "run.sqlite"
+        if database.exists() and not config.use_checkpoints:
+            _move_aside(folder)
+        for name in ("data/label_archive", "embedding", "classifier", "export", "new_labels_bin", "test_results"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        store = cls(folder, config, is_new=False)
+        store._create_or_check()
+        stored = store._settings()
+        if stored:
+            store.config = _with_kept_settings(config, stored)
+        else:
+            store.is_new = True
+            store.config = config.with_seed()
+            store._save_settings(store.config.kept_settings())
+            logger.info("New run in %s with seed %d", folder, store.config.seed)
+        return store
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self.folder / "data" / "run.sqlite"
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        connection = sqlite3.connect(self.database, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode = DELETE")  # WAL fails on network drives and leaves side files
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            raise CheckpointError(
+                f"{self.database}: the run database cannot be used ({error}). If another program has it open, close it "
+                "and start again; if the file is damaged, put back a copy of it.",
+                self.database,
+            ) from error
+        finally:
+            connection.close()  # rolls back what was not committed
+
+    def _create_or_check(self) -> None:
+        with self._transaction() as db:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version > FORMAT:
+                raise CheckpointError(
+                    f"{self.database}: this run has format {version}, and this version of camera_trap_al reads up to "
+                    f"{FORMAT}. Install a newer camera_trap_al, or choose another output_dir.",
+                    self.database,
+                )
+            if version == 0:
+                for statement in SCHEMA.split(";\n"):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {FORMAT}")
+
+    def _settings(self) -> dict[str, Any]:
+        with self._transaction() as db:
+            return {name: json.loads(value) for name, value in db.execute("SELECT name, value FROM settings")}
+
+    def _save_settings(self, settings: Mapping[str, Any]) -> None:
+        values = [(name, json.dumps(value, default=str)) for name, value in settings.items()]
+        with self._transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO settings VALUES (?, ?)", values)
+
+    def recall(self, name: str) -> Any:
+        """Give a value that was stored under `name`, or None."""
+        return self._settings().get(f"frozen.{name}")
+
+    def remember(self, name: str, value: Any) -> None:
+        """Store a plain value that stays as it is for the life of the run."""
+        self._save_settings({f"frozen.{name}": value})
+
+    def root_of(self, role: Role) -> Path | None:
+        """Give the folder that a data set had at the last start; None if the run has no such data set."""
+        with self._transaction() as db:
+            return _registered_roots(db).get(role)
+
+    def register(self, scans: Mapping[Role, FolderScan]) -> Catalogue:
+        """Give new photos a row, set vanished ones aside, take back returned ones, and load everything.
+
+        Rows and class ids are append-only. A data set that is not scanned this time keeps its photos and the folder
+        that it had.
+
+        Raises
+        ------
+        CheckpointError
+            If most photos of a data set are not under the folder given now, so that it is another folder.
+        """
+        with self._transaction() as db:
+            roots = _registered_roots(db)
+            _add_classes(db, scans[Role.TRAIN].folders)
+            for role, scan in sorted(scans.items()):
+                _register_folder(db, role, scan, roots.get(role))
+            roots |= {role: scan.root for role, scan in scans.items()}
+            stored_roots = {role.name: str(root) for role, root in roots.items()}
+            db.execute("INSERT OR REPLACE INTO settings VALUES ('frozen.roots', ?)", (json.dumps(stored_roots),))
+            return _load_catalogue(db, roots)
+
+    def set_aside(self, reasons: Mapping[int, str]) -> None:
+        """Record that photos cannot be used, and why, and list them in ``unreadable_images.csv``."""
+        with self._transaction() as db:
+            db.executemany(
+                "UPDATE photos SET set_aside = ? WHERE photo_row = ?", [(why, row) for row, why in reasons.items()]
+            )
+            listed = db.execute(
+                "SELECT role, path, set_aside FROM photos WHERE set_aside IS NOT NULL ORDER BY photo_row"
+            ).fetchall()
+        rows = [(f"{Role(role).argument}/{path}", why) for role, path, why in listed]
+        _write_csv(self.folder / "unreadable_images.csv", ("path", "reason"), rows)
+
+    def ask(self, rows: IndexArray) -> Query:
+        """Store the next round's query.
+
+        Parameters
+        ----------
+        rows
+            (n,) rows to ask about, in the strategy's order.
+        """
+        with self._transaction() as db:
+            (last,) = db.execute("SELECT COALESCE(MAX(round), 0) FROM queries").fetchone()
+            db.execute("INSERT INTO queries (round, asked_at) VALUES (?, ?)", (last + 1, _now()))
+            positions = [(last + 1, position, int(row)) for position, row in enumerate(rows)]
+            db.executemany("INSERT INTO query_rows VALUES (?, ?, ?)", positions)
+            return _load_query(db, last + 1)
+
+    def open_query(self) -> Query | None:
+        """Give the query that was asked and not answered, without the photos set aside since; None if there is none."""
+        with self._transaction() as db:
+            found = db.execute("SELECT round FROM queries WHERE answered_at IS NULL").fetchone()
+            if found is None:
+                return None
+            query = _load_query(db, found[0])
+            if not len(query):
+                db.execute("UPDATE queries SET answered_at = ? WHERE round = ?", (_now(), query.round))
+                return None
+            return query
+
+    def commit(self, query: Query, answer: Answer) -> None:
+        """Store an answer: its file is archived, then one transaction holds all its labels.
+
+        When this returns, no crash can lose a label of it.
+        """
+        if answer.file_content is not None:
+            name = f"round_{query.round:04d}_{Path(answer.source).name}"
+            with written_aside(self.folder / "data" / "label_archive" / name) as prepared:
+                prepared.write_bytes(answer.file_content)
+        happened_at = _now()
+        labels = {int(row): int(class_id) for row, class_id in answer.labels.items()}
+        events = [(happened_at, query.round, class_id, answer.source, row) for row, class_id in labels.items()]
+        with self._transaction() as db:
+            db.executemany(
+                "INSERT INTO label_events (happened_at, round, photo_row, old_class, new_class, source)"
+                " SELECT ?, ?, photo_row, class_id, ?, ? FROM photos WHERE photo_row = ?",
+                events,
+            )
+            db.executemany(
+                "UPDATE photos SET class_id = ? WHERE photo_row = ?",
+                [(class_id, row) for row, class_id in labels.items()],
+            )
+            db.execute("UPDATE queries SET answered_at = ? WHERE round = ?", (happened_at, query.round))
+
+    def n_rounds(self) -> int:
+        """Count the rounds that were answered."""
+        with self._transaction() as db:
+            return int(db.execute("SELECT COUNT(*) FROM queries WHERE answered_at IS NOT NULL").fetchone()[0])
+
+    def write_labels(self) -> None:
+        """Write ``data/labels.csv``: every photo's label for people; the database stays the truth."""
+        with self._transaction() as db:
+            rows = db.execute(
+                "SELECT role, path, COALESCE(name, 'unlabelled') FROM photos LEFT JOIN classes USING (class_id)"
+                " ORDER BY photo_row"
+            ).fetchall()
+        labels = ((f"{Role(role).argument}/{path}", name) for role, path, name in rows)
+        _write_csv(self.folder / "data" / "labels.csv", ("path", "label"), labels)
+
+    def record_evaluation(self, train_set_size: int, metrics: Mapping[str, Any]) -> None:
+        """Store the validation figures of the model trained on so many labels."""
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO evaluations VALUES (?, ?)", (train_set_size, json.dumps(dict(metrics))))
+
+    def validation_history(self) -> list[dict[str, Any]]:
+        """Give the validation figures so far, in order of `train_set_size`, which is among their keys."""
+        with self._transaction() as db:
+            rows = db.execute("SELECT train_set_size, metrics FROM evaluations ORDER BY train_set_size").fetchall()
+        return [{"train_set_size": size, **json.loads(metrics)} for size, metrics in rows]
+
+    def save(self, artefacts: Sequence[Artefact]) -> None:
+        """Write artefacts so that files and database change together.
+
+        The files are prepared aside, then their checksums are committed, then they are put in place. After a kill
+        `lineage_of` finishes the last step, or finds that the prepared files were never committed.
+        """
+        checksums = []
+        for artefact in artefacts:
+            prepared = aside(self.folder / artefact.file)
+            artefact.write(prepared)
+            flush(prepared)
+            checksums.append((artefact.file, _sha256(prepared), json.dumps(dict(artefact.lineage))))
+        with self._transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO artefacts VALUES (?, ?, ?)", checksums)
+        for artefact in artefacts:
+            aside(self.folder / artefact.file).replace(self.folder / artefact.file)
+
+    def lineage_of(self, file: str) -> dict[str, Any] | None:
+        """Say what the artefact in `file` was made from; None if it is missing or not the one that was saved."""
+        with self._transaction() as db:
+            found = db.execute("SELECT sha256, lineage FROM artefacts WHERE file = ?", (file,)).fetchone()
+        if found is None:
+            return None
+        checksum, lineage = found
+        path, prepared = self.folder / file, aside(self.folder / file)
+        if prepared.exists() and _sha256(prepared) == checksum:
+            prepared.replace(path)
+        if not path.exists() or _sha256(path) != checksum:
+            logger.warning("%s is missing or not the file that was saved; it is made again.", path)
+            return None
+        return dict(json.loads(lineage))
+
+
+def _move_aside(folder: Path) -> None:
+    old = folder.with_name(f"{folder.name} (until {datetime.now():%Y-%m-%d %H.%M.%S})")
+    try:
+        folder.rename(old)
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder}: the old run cannot be moved aside ({error.strerror}). Close the programs that use a file in "
+            "it, or choose another output_dir.",
+            folder,
+        ) from error
+    logger.warning("use_checkpoints=False: the run that was there has been moved to %s", old)
+
+
+def _with_kept_settings(config: RunConfig, stored: Mapping[str, Any]) -> RunConfig:
+    """Put the kept settings of a run in the place of those asked for, with a warning for each that differs."""
+    asked = config.kept_settings()
+    kept = {name: stored[name] for name in asked if name in stored}
+    for name, value in kept.items():
+        if str(asked[name]) != str(value) and not (name == "seed" and asked[name] is None):
+            logger.warning(
+                "%s=%r is ignored: the run in %s began with %r and keeps it. To change it, start a new run: "
+                "use_checkpoints=False or another output_dir.",
+                name,
+                asked[name],
+                config.run_dir,
+                value,
+            )
+    return replace(config, **kept)
+
+
+def _registered_roots(db: sqlite3.Connection) -> dict[Role, Path]:
+    found = db.execute("SELECT value FROM settings WHERE name = 'frozen.roots'").fetchone()
+    return {Role[name]: Path(root) for name, root in json.loads(found[0]).items()} if found else {}
+
+
+def _add_classes(db: sqlite3.Connection, names: Sequence[str]) -> None:
+    known = {name for (name,) in db.execute("SELECT name FROM classes")}
+    new = [name for name in names if name not in known]
+    db.executemany("INSERT INTO classes VALUES (?, ?)", enumerate(new, start=len(known)))
+    if known and new:
+        logger.info("New classes: %s", ", ".join(new))
+
+
+def _register_folder(db: sqlite3.Connection, role: Role, scan: FolderScan, old_root: Path | None) -> None:
+    stored = {path: set_aside for path, set_aside in db.execute(
+        "SELECT path, set_aside FROM photos WHERE role = ?", (role,)
+    )}  # fmt: skip
+    present = set(scan.photos)
+    vanished = [path for path in stored if path not in present]
+    if len(vanished) > len(stored) // 2:
+        raise CheckpointError(
+            f"{scan.root}: {len(vanished)} of the {len(stored)} photos that this run knows from {role.argument}"
+            f"{f' (last in {old_root})' if old_root else ''} are not in this folder, so it looks like another one. "
+            f"Give {role.argument} the folder that holds them, or start a new run with another output_dir.",
+            scan.root,
+        )
+    if vanished:
+        logger.warning("%d photos of %s are not there any more and are set aside.", len(vanished), scan.root)
+    returned = [path for path, set_aside in stored.items() if set_aside == VANISHED and path in present]
+    change = "UPDATE photos SET set_aside = ? WHERE role = ? AND path = ?"
+    db.executemany(change, [(VANISHED, role, path) for path in vanished])
+    db.executemany(change, [(None, role, path) for path in returned])
+    _add_photos(db, role, [path for path in scan.photos if path not in stored], grown=bool(stored))
+
+
+def _add_photos(db: sqlite3.Connection, role: Role, paths: Sequence[str], *, grown: bool) -> None:
+    class_ids = {name: class_id for class_id, name in db.execute("SELECT class_id, name FROM classes")}
+    (first,) = db.execute("SELECT COALESCE(MAX(photo_row) + 1, 0) FROM photos").fetchone()
+    db.executemany(
+        "INSERT INTO photos VALUES (?, ?, ?, ?, NULL)",
+        (
+            (row, role, path, None if role is Role.UNLABELLED else class_ids[class_of(path)])
+            for row, path in enumerate(paths, start=first)
+        ),
+    )
+    if grown and paths:
+        logger.info("%d new photos in %s", len(paths), role.argument)
+
+
+def _load_catalogue(db: sqlite3.Connection, roots: Mapping[Role, Path]) -> Catalogue:
+    classes = tuple(name for (name,) in db.execute("SELECT name FROM classes ORDER BY class_id"))
+    photos = db.execute("SELECT role, path, class_id, set_aside IS NOT NULL FROM photos ORDER BY photo_row").fetchall()
+    roles, paths, class_ids, is_set_aside = zip(*photos, strict=True)
+    targets = np.array([UNLABELLED if class_id is None else class_id for class_id in class_ids], np.int64)
+    return Catalogue(roots, classes, paths, Pools(np.array(roles, np.int8), targets, np.array(is_set_aside, np.bool_)))
+
+
+def _load_query(db: sqlite3.Connection, round_number: int) -> Query:
+    found = db.execute(
+        "SELECT photo_row, path FROM query_rows JOIN photos USING (photo_row)"
+        " WHERE round = ? AND set_aside IS NULL ORDER BY position",
+        (round_number,),
+    ).fetchall()
+    classes = tuple(name for (name,) in db.execute("SELECT name FROM classes ORDER BY class_id"))
+    rows = np.array([row for row, _ in found], np.int64)
+    return Query(round_number, rows, tuple(path for _, path in found), classes)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Any) -> None:
+    with written_aside(path) as prepared, prepared.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+
+from camera_trap_al.pools import UNLABELLED, Pools, Role
+
+# row            0           1                2                3                4                5                6
+ROLES = [Role.TRAIN, Role.UNLABELLED, Role.UNLABELLED, Role.VALIDATION, Role.UNLABELLED, Role.VALIDATION, Role.TRAIN]
+TARGETS = [2, UNLABELLED, 0, 1, UNLABELLED, 1, 0]
+SET_ASIDE = [False, False, False, False, True, True, True]
+
+
+@pytest.fixture
+def pools() -> Pools:
+    return Pools(np.array(ROLES, dtype=np.int8), np.array(TARGETS, dtype=np.int64), np.array(SET_ASIDE))
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [("labelled", [0, 2]), ("unlabelled", [1]), ("validation", [3]), ("answered", [2]), ("set_aside", [4, 5, 6])],
+)
+def test_each_row_is_where_its_role_and_target_put_it(pools: Pools, name: str, rows: list[int]) -> None:
+    found = getattr(pools, name)
+    assert found.tolist() == rows
+    assert found.dtype == np.int64
+
+
+def test_every_row_is_in_exactly_one_pool_whatever_the_arrays() -> None:
+    rng = np.random.default_rng(0)
+    targets = rng.integers(-1, 3, 500)
+    roles = rng.integers(0, 3, 500).astype(np.int8)
+    targets[(roles != Role.UNLABELLED) & (targets == UNLABELLED)] = 0  # only the unlabelled folder lacks labels
+    pools = Pools(roles, targets, rng.random(500) < 0.2)
+    together = np.concatenate([pools.labelled, pools.unlabelled, pools.validation, pools.set_aside])
+    assert sorted(together.tolist()) == list(range(500))
+    assert set(pools.answered.tolist()) < set(pools.labelled.tolist())
+
+
+def test_a_label_moves_a_row_from_unlabelled_to_answered(pools: Pools) -> None:
+    pools.targets[1] = 2
+    assert pools.unlabelled.tolist() == []
+    assert pools.answered.tolist() == [1, 2]
+    assert pools.labelled.tolist() == [0, 1, 2]
+
+
+def test_arrays_of_different_lengths_are_an_error() -> None:
+    with pytest.raises(ValueError, match="got 7, 6 and 7"):
+        Pools(np.array(ROLES, dtype=np.int8), np.array(TARGETS[:-1]), np.array(SET_ASIDE))
+
+
+def test_a_role_names_the_argument_of_its_folder() -> None:
+    assert [role.argument for role in Role] == ["train_data", "unlabelled_data", "validation_data"]
