@@ -1,0 +1,416 @@
+"""The whole job as a person does it: a real process, a real pipe on its stdin, real files in the labels bin."""
+
+import csv
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import torchvision
+from PIL import Image
+
+from camera_trap_al import RunResult, run_active_learning
+from camera_trap_al.exceptions import CheckpointError, ConfigError
+from camera_trap_al.query import Answer, Query
+
+PROMPT = "Press enter when you have placed the labels in the labels bin"
+LOADED = "Labels were loaded successfully"
+PROGRAM = """
+import json, sys
+from camera_trap_al.main_scripts import run_active_learning
+result = run_active_learning(**json.loads(sys.argv[1]))
+print("RESULT", json.dumps([result.labels_given, result.rounds, result.ended_because]), flush=True)
+"""
+
+
+@dataclass
+class Person:
+    """Somebody at a terminal who knows the species, and mistypes when told to."""
+
+    arguments: dict[str, Any]
+    truth: dict[str, str]
+    process: subprocess.Popen[str] | None = None
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.arguments["output_dir"])
+
+    def start(self) -> None:
+        command = [sys.executable, "-c", PROGRAM, json.dumps(self.arguments)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    def listen_for(self, text: str) -> str:
+        """Read what the program says up to the line with `text`."""
+        assert self.process is not None and self.process.stdout is not None
+        said = []
+        for line in self.process.stdout:
+            said.append(line)
+            if text in line:
+                return "".join(said)
+        raise AssertionError(f"the program ended without saying {text!r}; it said:\n{''.join(said)}")
+
+    def type(self, text: str) -> None:
+        assert self.process is not None and self.process.stdin is not None
+        self.process.stdin.write(text + "\n")
+        self.process.stdin.flush()
+
+    def send(self, signal_number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal_number)
+
+    def see_it_end(self) -> int:
+        """Wait for the program to end; give its exit status."""
+        assert self.process is not None
+        self.process.communicate()  # also closes the pipes
+        return self.process.returncode
+
+    def kill(self) -> None:
+        self.send(signal.SIGKILL)
+        assert self.see_it_end() == -signal.SIGKILL
+
+    def leave(self) -> None:
+        if self.process is not None and self.process.returncode is None:
+            self.kill()
+
+    def selected(self) -> list[tuple[str, str]]:
+        """File and RelativePath of what the request selects."""
+        with (self.folder / "timelapse_selector.csv").open(newline="", encoding="utf-8") as file:
+            return [(row["File"], row["RelativePath"]) for row in csv.DictReader(file) if row["Selected"] == "true"]
+
+    def species(self, name: str, folder: str) -> str:
+        return self.truth[f"{folder}/{name}".replace("\\", "/")]
+
+    def save_labels(self, *, typo: bool = False, missing: bool = False) -> None:
+        """Answer the request as a spreadsheet would, into the labels bin."""
+        rows = [(name, folder, self.species(name, folder)) for name, folder in self.selected()]
+        if typo:
+            rows[0] = (*rows[0][:2], rows[0][2] + "x")
+        with (self.folder / "new_labels_bin" / "answers.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(("File", "RelativePath", "Species"))
+            writer.writerows(rows[1:] if missing else rows)
+
+
+def label_three_rounds(person: Person) -> None:
+    """Three rounds with a typo, a missing row, a kill while asked, a kill while learning, and `q`."""
+    person.start()
+    person.listen_for(PROMPT)
+    person.save_labels(typo=True)
+    person.type("")
+    first_name, first_folder = person.selected()[0]
+    right = person.species(first_name, first_folder)
+    faults = person.listen_for(PROMPT).splitlines()
+    assert any(f"{right}x" in line and f'"{right}"' in line for line in faults), "the fault names the nearest class"
+    person.save_labels(missing=True)
+    person.type("")
+    assert first_name in person.listen_for(PROMPT), "the missing row is named"
+    person.save_labels()
+    person.type("")
+    person.listen_for(LOADED)
+    person.listen_for(PROMPT)
+    second = person.selected()
+    person.kill()  # while the person labels
+
+    person.start()
+    person.listen_for(PROMPT)
+    assert person.selected() == second, "a restart asks about the same photos"
+    person.save_labels()
+    person.type("")
+    person.listen_for(LOADED)
+    person.kill()  # while the program learns
+
+    person.start()
+    person.listen_for(PROMPT)
+    assert not set(person.selected()) & set(second), "no accepted label is asked for again"
+    person.save_labels()
+    person.type("")
+    person.listen_for(LOADED)
+    person.listen_for(PROMPT)
+    person.type("q")
+    said = person.listen_for("RESULT")
+    assert person.see_it_end() == 0
+    batch = person.arguments["active_batch"]
+    assert json.loads(said.split("RESULT ")[1]) == [3 * batch, 3, "the expert stopped"]
+
+
+def stored_labels(folder: Path) -> dict[str, str]:
+    with sqlite3.connect(folder / "data" / "run.sqlite") as db:
+        labels = dict(db.execute("SELECT path, name FROM photos JOIN classes USING (class_id) WHERE role = 1"))
+    db.close()
+    return labels
+
+
+def accuracy_of_export(folder: Path, validation: Path) -> float:
+    """Apply the exported files with torchvision, Pillow and onnxruntime alone."""
+    export = folder / "export"
+    mean, std = np.load(export / "dataset_mean.npy"), np.load(export / "dataset_std.npy")
+    saved = torch.load(export / "embedding_model_weights.pt", weights_only=True)
+    net = torchvision.models.get_model(saved["arch_name"], weights=None)
+    if saved["arch_name"] == "mobilenet_v2":
+        net.classifier[1] = torch.nn.Linear(net.classifier[1].in_features, saved["feat_dim"])
+    else:
+        net.classifier[1] = torch.nn.Conv2d(512, saved["feat_dim"], kernel_size=1)  # squeezenet
+    prefix = "module.inner_model."
+    net.load_state_dict({key.removeprefix(prefix): value for key, value in saved["embedding_model_state_dict"].items()})
+    net.eval()
+    scaler = np.load(export / "embedding_scaler.npz")
+    session = onnxruntime.InferenceSession(export / "classifier.onnx", providers=["CPUExecutionProvider"])
+    hits = []
+    for path in sorted(validation.glob("*/*.jpg")):
+        with Image.open(path) as photo:
+            square = np.asarray(photo.convert("RGB").resize((256, 256), Image.Resampling.BILINEAR))
+        crop = (square[16:240, 16:240] / 255 - mean) / std
+        with torch.inference_mode():
+            embedding = net(torch.from_numpy(crop.astype(np.float32)).permute(2, 0, 1)[None]).numpy()
+        scaled = (embedding - scaler["minimum"]) / (scaler["maximum"] - scaler["minimum"])
+        (class_id,) = session.run(None, {session.get_inputs()[0].name: scaled.astype(np.float32)})[0]
+        hits.append(saved["classes"][class_id] == path.parent.name)
+    return float(np.mean(hits))
+
+
+def check_finished_run(person: Person, n_train: int) -> None:
+    batch = person.arguments["active_batch"]
+    labels = stored_labels(person.folder)
+    assert len(labels) == 3 * batch
+    assert labels == {path: person.truth[path] for path in labels}, "no accepted label is missing or wrong"
+    results = person.folder / "test_results"
+    sizes = [n_train + round_number * batch for round_number in range(4)]
+    assert {path.name for path in results.iterdir()} == {f"train_set_size_{size}" for size in sizes}
+    final = results / f"train_set_size_{sizes[-1]}"
+    assert {path.name for path in final.iterdir()} == {"confusion_matrix.npy", "confusion_matrix.png", "metrics.json"}
+    metrics = json.loads((final / "metrics.json").read_text(encoding="utf-8"))
+    exported = accuracy_of_export(person.folder, Path(person.arguments["validation_data"]))
+    # A tie between two classes may fall to the other side: one photo of tolerance.
+    assert exported == pytest.approx(metrics["accuracy"], abs=1.01 / metrics["n_images"])
+
+
+CLASSES = ("Red_Deer", "green frog", "Blue Jay")
+
+
+def noise_photo(path: Path, hue: int, rng: np.random.Generator) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = rng.integers(0, 100, (24, 24, 3))
+    pixels[..., hue] += 120
+    Image.fromarray(pixels.astype(np.uint8)).save(path, quality=95)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny photos of three classes that differ in hue: 12 labelled, 24 unlabelled at two sites, 12 for validation."""
+    root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for hue, name in enumerate(CLASSES):
+        for index in range(4):
+            noise_photo(root / "train" / name / f"t{index}.jpg", hue, rng)
+            noise_photo(root / "validation" / name / f"v{index}.jpg", hue, rng)
+        for index in range(8):
+            noise_photo(root / "unlabelled" / f"site {index % 2}" / "card, 1" / f"{name}_{index}.jpg", hue, rng)
+    return root
+
+
+@pytest.fixture(scope="session")
+def truth(photos: Path) -> dict[str, str]:
+    """Class of each unlabelled photo, which its file name begins with."""
+    paths = [path.relative_to(photos / "unlabelled").as_posix() for path in (photos / "unlabelled").rglob("*.jpg")]
+    return {path: path.rpartition("/")[2].rpartition("_")[0] for path in paths}
+
+
+@pytest.fixture
+def arguments(photos: Path, tmp_path: Path) -> dict[str, Any]:
+    """Arguments of a run that takes seconds."""
+    return {
+        "train_data": str(photos / "train"),
+        "unlabelled_data": str(photos / "unlabelled"),
+        "validation_data": str(photos / "validation"),
+        "output_dir": str(tmp_path / "Active Learning Files"),
+        "active_batch": 5,
+        "use_pretrained": False,
+        "embedding_arch": "squeezenet1_1",
+        "embedding_train_num_epochs": 1,
+        "feat_dim": 8,
+        "seed": 7,
+        "classifier_params": {"max_iter": 200},
+    }
+
+
+class Oracle:
+    """A label source that knows the truth and remembers what it was asked."""
+
+    def __init__(self, truth: dict[str, str], stop_after: int | None = None) -> None:
+        self.truth, self.stop_after = truth, stop_after
+        self.asked: list[list[int]] = []
+
+    def request_labels(self, query: Query, commit: Any) -> Answer:
+        if len(self.asked) == self.stop_after:
+            return Answer(stop=True)
+        self.asked.append(query.rows.tolist())
+        labels = {
+            int(row): query.classes.index(self.truth[path]) for row, path in zip(query.rows, query.paths, strict=True)
+        }
+        answer = Answer(labels, source="oracle")
+        commit(answer)
+        return answer
+
+
+@pytest.fixture
+def person(arguments: dict[str, Any], truth: dict[str, str]) -> Iterator[Person]:
+    """Somebody who labels the tiny photos; no process of theirs outlives the test."""
+    somebody = Person(arguments, truth)
+    yield somebody
+    somebody.leave()
+
+
+def test_a_person_labels_three_rounds_through_a_real_pipe(person: Person) -> None:
+    label_three_rounds(person)
+    check_finished_run(person, n_train=12)
+
+
+@pytest.mark.data
+def test_a_person_labels_three_rounds_of_camera_trap_photos(data: Path, tmp_path: Path) -> None:
+    crops = data / "camera_trap_crops"
+    with (crops / "truth.csv").open(newline="", encoding="utf-8") as file:
+        truth = {f"{row['RelativePath']}/{row['File']}": row["Species"] for row in csv.DictReader(file)}
+    arguments = {
+        "train_data": str(crops / "train"),
+        "unlabelled_data": str(crops / "unlabelled"),
+        "validation_data": str(crops / "validation"),
+        "output_dir": str(tmp_path / "run"),
+        "active_batch": 20,
+        "embedding_arch": "mobilenet_v2",
+        "pretrained_weights": str(data / "weights" / "mobilenet_v2_imagenet.pth"),
+        "embedding_train_num_epochs": 1,
+        "seed": 1,
+    }
+    person = Person(arguments, truth)
+    try:
+        label_three_rounds(person)
+        check_finished_run(person, n_train=115)
+    finally:
+        person.leave()
+
+
+def test_ctrl_c_at_the_prompt_leaves_a_run_that_asks_the_same_again(person: Person) -> None:
+    person.start()
+    person.listen_for(PROMPT)
+    asked = person.selected()
+    person.send(signal.SIGINT)
+    assert person.see_it_end() != 0
+    at_rest = sorted(path.name for path in (person.folder / "data").iterdir())
+    assert at_rest == ["label_archive", "labels.csv", "run.sqlite"], "no journal is left"
+    person.start()
+    person.listen_for(PROMPT)
+    assert person.selected() == asked
+    person.kill()
+
+
+def test_the_run_ends_when_everything_is_labelled(arguments: dict[str, Any], truth: dict[str, str]) -> None:
+    result = run_active_learning(**arguments | {"active_batch": 10}, label_source=Oracle(truth))
+    assert isinstance(result, RunResult)
+    assert (result.labels_given, result.rounds) == (24, 3), "the last batch of 4 is smaller"
+    assert result.ended_because == "everything is labelled"
+    assert [point["train_set_size"] for point in result.validation_history] == [12, 22, 32, 36], "the last one too"
+    assert result.export_dir == Path(arguments["output_dir"]) / "export"
+
+
+def test_max_labels_trims_the_last_batch_and_counts_over_the_life_of_the_run(
+    arguments: dict[str, Any], truth: dict[str, str]
+) -> None:
+    first = run_active_learning(**arguments, max_labels=7, label_source=Oracle(truth))
+    assert (first.labels_given, first.rounds, first.ended_because) == (7, 2, "max_labels is reached")
+    oracle = Oracle(truth)
+    second = run_active_learning(**arguments, max_labels=9, label_source=oracle)
+    assert (second.labels_given, second.rounds) == (9, 3)
+    assert [len(rows) for rows in oracle.asked] == [2]
+    third = run_active_learning(**arguments, max_labels=9, label_source=Oracle(truth, stop_after=0))
+    assert third.ended_because == "max_labels is reached", "nothing is asked when the limit was met before"
+
+
+def test_one_seed_gives_the_same_questions_and_figures_also_across_a_stop(
+    arguments: dict[str, Any], truth: dict[str, str], tmp_path: Path
+) -> None:
+    whole, first, second = Oracle(truth), Oracle(truth, stop_after=1), Oracle(truth)
+    straight = run_active_learning(**arguments, max_labels=15, label_source=whole)
+    arguments["output_dir"] = str(tmp_path / "stopped")
+    run_active_learning(**arguments, max_labels=15, label_source=first)
+    arguments["seed"] = None  # the run remembers it
+    resumed = run_active_learning(**arguments, max_labels=15, label_source=second)
+    assert first.asked + second.asked == whole.asked
+    assert resumed.validation_history == straight.validation_history
+
+
+@pytest.mark.parametrize("strategy", ["uniform", "margin", "entropy", "confidence"])
+def test_every_strategy_runs(arguments: dict[str, Any], truth: dict[str, str], strategy: str) -> None:
+    result = run_active_learning(
+        **arguments, active_learning_strategy=strategy, max_labels=5, label_source=Oracle(truth)
+    )
+    assert result.labels_given == 5
+
+
+def test_finetuning_happens_after_the_period(arguments: dict[str, Any], truth: dict[str, str]) -> None:
+    arguments |= {"embedding_finetuning_period": 10, "embedding_finetuning_num_epochs": 1}
+    weights = Path(arguments["output_dir"]) / "embedding" / "embedding_model_weights.pt"
+    seen = []
+    for max_labels in (0, 5, 10, 15, 20):
+        run_active_learning(**arguments, max_labels=max_labels, label_source=Oracle(truth))
+        state = torch.load(weights, weights_only=True)["embedding_model_state_dict"]
+        seen.append(float(sum(tensor.double().sum() for tensor in state.values())))
+    changed = [before != after for before, after in pairwise(seen)]
+    assert changed == [False, True, False, True], "at 10 and 20 answers, not at 5 and 15"
+
+
+def test_all_bad_settings_are_reported_at_once_before_any_work(arguments: dict[str, Any]) -> None:
+    bad = {
+        "active_batch": 0,
+        "embedding_arch": "resnet",
+        "device": "abacus",
+        "feat_dim": "many",
+        "train_data": "no such",
+    }
+    with pytest.raises(ConfigError) as error:
+        run_active_learning(**arguments | bad)
+    assert len(error.value.problems) == len(bad)
+    assert all(any(problem.startswith(name) for problem in error.value.problems) for name in bad)
+    assert not Path(arguments["output_dir"]).exists()
+
+
+def test_another_folder_is_refused_on_resume_and_a_moved_one_is_not(
+    arguments: dict[str, Any], truth: dict[str, str], photos: Path, tmp_path: Path
+) -> None:
+    run_active_learning(**arguments, max_labels=5, label_source=Oracle(truth))
+    moved = tmp_path / "moved" / "photos"
+    moved.parent.mkdir()
+    moved.symlink_to(photos / "unlabelled", target_is_directory=True)
+    result = run_active_learning(
+        **arguments | {"unlabelled_data": str(moved)}, max_labels=10, label_source=Oracle(truth)
+    )
+    assert result.labels_given == 10
+    for index in range(4):
+        noise_photo(tmp_path / "other" / "site" / f"other_{index}.jpg", 0, np.random.default_rng(index + 100))
+    with pytest.raises(CheckpointError, match="looks like another"):
+        run_active_learning(**arguments | {"unlabelled_data": str(tmp_path / "other")})
+
+
+def test_the_log_shows_with_the_documented_recipe_alone(arguments: dict[str, Any], tmp_path: Path) -> None:
+    arguments["max_labels"] = 0
+    program = (
+        "import json, logging, sys\n"
+        "logging.getLogger().setLevel(logging.INFO)\n"
+        "from camera_trap_al.main_scripts import run_active_learning\n"
+        "run_active_learning(**json.loads(sys.argv[1]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(arguments)], capture_output=True, text=True, check=True
+    )
+    for line in ("INFO Embedding network, train on 12 photos ...", "INFO Embedding 48 photos: done in"):
+        assert line in done.stderr
