@@ -56,7 +56,10 @@ def main() -> None:
     logging.getLogger().setLevel(logging.INFO)
     logging.getLogger("camera_trap_al").addHandler(times)
     print(f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads, ", end="")
-    print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, scikit-learn {sklearn.__version__}, ", end="")
+    print(
+        f"torch {torch.__version__}, torchvision {torchvision.__version__}, scikit-learn {sklearn.__version__}, ",
+        end="",
+    )
     print(f"numpy {numpy.__version__}")
     for strategy in chosen.strategies:
         runs = [run_once(chosen.data, chosen.dataset, strategy, seed, chosen.finetune) for seed in chosen.seeds]

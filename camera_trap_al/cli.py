@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     try:
         chosen.call(chosen)
-    except CameraTrapALError as error:
+    except (CameraTrapALError, OSError) as error:  # OSError: a full disk, a folder that may not be written
         sys.stderr.write(f"camera-trap-al: {error}\n")
         return 1
     except KeyboardInterrupt:

@@ -69,6 +69,11 @@ def boolean(value: Any) -> str | None:
     return None if isinstance(value, bool | np.bool_) else "True or False"
 
 
+def if_given(rule: Rule) -> Rule:
+    """Accept None too, without offering it: a run needs the value, the parts of the package do not."""
+    return lambda value: None if value is None else rule(value)
+
+
 def optional(rule: Rule) -> Rule:
     """Accept None too."""
 
@@ -81,17 +86,20 @@ def optional(rule: Rule) -> Rule:
 
 def existing_folder(value: Any) -> str | None:
     """Accept the path of a folder that is there."""
-    return None if _is_path(value) and Path(value).expanduser().is_dir() else "the path of a folder that exists"
+    path = _as_path(value)
+    return None if path is not None and path.is_dir() else "the path of a folder that exists"
 
 
 def existing_file(value: Any) -> str | None:
     """Accept the path of a file that is there."""
-    return None if _is_path(value) and Path(value).expanduser().is_file() else "the path of a file that exists"
+    path = _as_path(value)
+    return None if path is not None and path.is_file() else "the path of a file that exists"
 
 
 def any_path(value: Any) -> str | None:
     """Accept a path that need not be there yet, but is not a file."""
-    return None if _is_path(value) and not Path(value).is_file() else "the path of a folder, or 'default'"
+    path = _as_path(value)
+    return None if path is not None and not path.is_file() else "the path of a folder, or 'default'"
 
 
 def has_method(name: str, or_one_of: Collection[str]) -> Rule:
@@ -102,13 +110,19 @@ def has_method(name: str, or_one_of: Collection[str]) -> Rule:
         if callable(getattr(value, name, None)) and not isinstance(value, type):
             return None
         required = by_name(value)
-        return required and f"{required}, or an object with the method {name}()"
+        an_object = f"an object with the method {name}()"
+        return required and (f"{required}, or {an_object}" if or_one_of else an_object)
 
     return check
 
 
-def _is_path(value: Any) -> bool:
-    return isinstance(value, str | PathLike) and isinstance(fspath(value), str) and fspath(value) != ""
+def _as_path(value: Any) -> Path | None:
+    if not isinstance(value, str | PathLike) or not isinstance(fspath(value), str) or not fspath(value):
+        return None
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:  # "~name", and nobody has that name
+        return None
 
 
 def setting(default: Any, rule: Rule, *, kept: bool = False) -> Any:
@@ -140,8 +154,8 @@ class RunConfig:
         If any value breaks its rule; the error lists every one that does.
     """
 
-    train_data: str | PathLike[str] | None = setting(None, optional(existing_folder))
-    unlabelled_data: str | PathLike[str] | None = setting(None, optional(existing_folder))
+    train_data: str | PathLike[str] | None = setting(None, if_given(existing_folder))
+    unlabelled_data: str | PathLike[str] | None = setting(None, if_given(existing_folder))
     validation_data: str | PathLike[str] | None = setting(None, optional(existing_folder))
     validate_model: bool = setting(True, boolean)
     use_checkpoints: bool = setting(True, boolean)
@@ -217,7 +231,8 @@ class RunConfig:
             value = getattr(self, each.name)
             required = each.metadata["rule"](value)
             if required:
-                found.append(f"{each.name} must be {required}; got {value!r}. The default is {each.default!r}.")
+                way_out = "" if each.default is None else f" The default is {each.default!r}."
+                found.append(f"{each.name} must be {required}; got {value!r}.{way_out}")
         if self.embedding_loss_type == "triplet" and self.embedding_loss_data_strategy == "hard_pair":
             found.append(
                 "embedding_loss_data_strategy 'hard_pair' makes pairs, and embedding_loss_type 'triplet' needs "
@@ -258,7 +273,7 @@ class RunConfig:
 
     def kept_settings(self) -> dict[str, Any]:
         """List the settings that a resumed run keeps, as plain values."""
-        return {each.name: getattr(self, each.name) for each in fields(self) if each.metadata["kept"]}
+        return {each.name: _plain(getattr(self, each.name)) for each in fields(self) if each.metadata["kept"]}
 
     def with_seed(self) -> "RunConfig":
         """Draw a seed if none was given."""
@@ -277,11 +292,17 @@ class RunConfig:
         return np.random.default_rng([self.seed or 0, zlib.crc32(stage.encode()), count])
 
 
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _classifier_problems(classifier: Any, params: Any) -> list[str]:
     if params is None:
         return []
     if not isinstance(params, Mapping):
         return [f"classifier_params must be a dict of names and values; got {params!r}."]
+    if isinstance(classifier, type):  # the rule of `classifier` has told it already
+        return []
     estimator = MLPClassifier() if classifier == "mlp" else classifier
     if not hasattr(estimator, "get_params"):
         return [] if not params else ["classifier_params needs a classifier that has get_params()."]

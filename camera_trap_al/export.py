@@ -1,5 +1,6 @@
 """The trained model as files that other programs can use."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from camera_trap_al.files import written_aside
 __all__ = ["check_exportable", "export_model"]
 
 OPSET = 15
+TRIAL_ROWS = 300  # enough for what wants many, such as a principal component analysis before the classifier
 
 
 def export_model(
@@ -30,7 +32,9 @@ def export_model(
     ``embedding_model_weights.pt``
         The network (`EmbeddingTrainer.checkpoint`).
     ``embedding_scaler.npz``
-        `minimum` and `maximum` (feat_dim,) of each feature, and `identity`, true when features are not scaled.
+        `minimum` and `maximum` (feat_dim,) of each feature, and `identity`, true when features are not scaled. A
+        scaled embedding is ``(embedding - minimum) / (maximum - minimum)``; for a feature that never varied, `maximum`
+        is therefore 1 above `minimum`.
     ``classifier.onnx``
         Input float32 (n, feat_dim) *scaled* embeddings; first output int64 (n,) class index, second float32
         probabilities, one column per class that has a label.
@@ -48,7 +52,9 @@ def export_model(
     _save_array(folder / "dataset_std.npy", trainer.pixel_std)
     with written_aside(folder / "embedding_model_weights.pt") as prepared:
         torch.save(trainer.checkpoint(classes), prepared)
-    scaler_arrays: dict[str, Any] = scaler.to_arrays()
+    varies = scaler.span == scaler.maximum - scaler.minimum
+    divisible = {"maximum": np.where(varies, scaler.maximum, scaler.minimum + 1)}
+    scaler_arrays: dict[str, Any] = scaler.to_arrays() | divisible
     with written_aside(folder / "embedding_scaler.npz") as prepared:
         np.savez(prepared, **scaler_arrays)
     n_features = len(scaler.minimum)
@@ -56,8 +62,15 @@ def export_model(
         prepared.write_bytes(_classifier_onnx(classifier, n_features).SerializeToString())
 
 
-def check_exportable(classifier: Any) -> None:
+def check_exportable(classifier: Any, params: Mapping[str, Any] | None, n_features: int) -> None:
     """Find out before any training whether a user's scikit-learn estimator can be exported.
+
+    Parameters
+    ----------
+    classifier, params
+        The estimator, and its parameters to change.
+    n_features
+        Features of an embedding.
 
     Raises
     ------
@@ -65,10 +78,10 @@ def check_exportable(classifier: Any) -> None:
         If a small copy, fitted on made numbers, cannot be converted to ONNX.
     """
     rng = np.random.default_rng(0)
-    trial = EmbeddingClassifier(classifier, None, seed=0, n_classes=3)
+    trial = EmbeddingClassifier(classifier, params, seed=0, n_classes=3)
     try:
-        trial.fit(rng.random((30, 4), np.float32), np.repeat(np.arange(3), 10), progress=False)
-        _classifier_onnx(trial, 4)
+        trial.fit(rng.random((TRIAL_ROWS, n_features), np.float32), np.arange(TRIAL_ROWS) % 3, progress=False)
+        _classifier_onnx(trial, n_features)
     except Exception as error:  # whatever a foreign estimator or converter raises means the same to the caller
         raise ConfigError(
             f"classifier={classifier!r} cannot be fitted and exported to classifier.onnx ({error}). Use "

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from camera_trap_al.exceptions import DataError
+from camera_trap_al.files import written_aside
 from camera_trap_al.images import IMAGE_BYTES, IMAGE_SIZE, read_photo
 from camera_trap_al.pools import IndexArray
 
@@ -49,7 +50,7 @@ class ImageCache:
 
     Notes
     -----
-    A photo is recorded as valid, under a checksum of its path, size and time of change, only after its pixels are on
+    A photo is recorded as valid, under a checksum of its name, size and time of change, only after its pixels are on
     disk; a kill at any moment leaves at worst pixels that nobody believes in.
     """
 
@@ -77,10 +78,12 @@ class ImageCache:
         with pixels_file.open("ab") as file:
             file.truncate(max(present, bytes_needed(n_rows)))
         self._pixels = np.memmap(pixels_file, np.uint8, "r+", shape=(n_rows, *SHAPE))
-        self._fingerprints_file = folder / "fingerprints.npy"
+        self._fingerprints_file = folder / "fingerprints.u64"
         self._fingerprints = np.zeros(n_rows, np.uint64)
-        known = _load_fingerprints(self._fingerprints_file)
-        self._fingerprints[: len(known)] = known[:n_rows]
+        if self._fingerprints_file.exists():
+            n_kept = min(n_rows, present // IMAGE_BYTES)  # pixels that are gone are not believed in either
+            known = np.fromfile(self._fingerprints_file, np.uint64, n_kept)
+            self._fingerprints[: len(known)] = known
 
     def fill(self, rows: IndexArray) -> dict[int, str]:
         """Decode the photos of `rows` that are not in the cache yet, or, without a cache, see whether they can be.
@@ -89,7 +92,7 @@ class ImageCache:
         -------
         Reason for each of `rows` that cannot be read.
         """
-        missing = rows[~self._checked[rows]]
+        missing = np.unique(rows[~self._checked[rows]])
         if self._pixels is not None:
             missing = missing[np.array([not self._is_current(int(row)) for row in missing], np.bool_)]
         with tqdm(total=len(missing), desc="Reading photos", unit="photo", disable=not len(missing)) as bar:
@@ -121,7 +124,7 @@ class ImageCache:
             return self._pixels[rows]
         images = list(self._decode(rows))
         self._refuse_unreadable(rows)
-        return np.stack([image for image in images if image is not None])
+        return np.array([image for image in images if image is not None], np.uint8).reshape(-1, *SHAPE)
 
     def _refuse_unreadable(self, rows: IndexArray) -> None:
         for row in map(int, rows):
@@ -144,28 +147,18 @@ class ImageCache:
         return recorded != 0 and recorded == self._fingerprint(row)
 
     def _fingerprint(self, row: int) -> int:
-        """Checksum of path, size and time of change; 0 when the photo is not there."""
+        """Checksum of name with folder, size and time of change; 0 when the photo is not there."""
         path = self._path_of(row)
         try:
             status = path.stat()
         except OSError:
             return 0
-        identity = f"{path.name}|{status.st_size}|{status.st_mtime_ns}".encode()
+        identity = f"{path.parent.name}/{path.name}|{status.st_size}|{status.st_mtime_ns}".encode()
         return (zlib.crc32(identity) << 32 | zlib.adler32(identity)) or 1
 
     def _record(self, rows: IndexArray) -> None:
         """Write down which of `rows` are valid; their pixels are on disk by now."""
         for row in map(int, rows):
             self._fingerprints[row] = 0 if row in self._unreadable else self._fingerprint(row)
-        aside = self._fingerprints_file.with_suffix(".new.npy")
-        np.save(aside, self._fingerprints)
-        aside.replace(self._fingerprints_file)
-
-
-def _load_fingerprints(file: Path) -> NDArray[np.uint64]:
-    if not file.exists():
-        return np.zeros(0, np.uint64)
-    try:
-        return np.asarray(np.load(file), np.uint64)
-    except (OSError, ValueError):  # damaged: the photos are decoded again
-        return np.zeros(0, np.uint64)
+        with written_aside(self._fingerprints_file) as prepared:
+            self._fingerprints.tofile(prepared)

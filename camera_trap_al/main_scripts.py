@@ -183,7 +183,7 @@ def run_active_learning(
     arguments = dict(locals())
     config = RunConfig.from_arguments(arguments, also=find_problems(arguments))
     if config.classifier != "mlp":
-        check_exportable(config.classifier)
+        check_exportable(config.classifier, config.classifier_params, config.feat_dim)
     with run_logging():
         store = RunStore.open(config)
         env = ActiveLearningEnvironment.start(store)

@@ -1,11 +1,14 @@
 """Find the photos of the data folders and give each a row."""
 
 import filecmp
+import logging
 import os
 import stat
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +18,10 @@ from camera_trap_al.interchange.timelapse import FOLDERS_MADE_BY_TIMELAPSE
 from camera_trap_al.pools import UNLABELLED, Pools, Role
 
 __all__ = [
+    "NOT_TEXT",
     "PHOTO_SUFFIXES",
     "RESERVED_CLASS_NAMES",
+    "RUN_DATABASE",
     "Catalogue",
     "FolderScan",
     "class_of",
@@ -25,8 +30,12 @@ __all__ = [
     "scan_folder",
 ]
 
+logger = logging.getLogger(__name__)
+
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})  # torchvision's
 RESERVED_CLASS_NAMES = frozenset({"unlabelled", "skip", "unusable"})
+RUN_DATABASE = Path("data", "run.sqlite")  # what tells a run folder from a folder of photos
+NOT_TEXT = "with a name that is no valid text"  # such a name fits into no CSV and no database
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,8 @@ class FolderScan:
     folders
         The folders directly in `root`, sorted. In the training folder these are the classes, empty ones included.
     skipped
-        How many other files there are, by suffix in lower case ("" for none).
+        How many other files there are, by suffix in lower case ("" for none). Files and top-level folders whose name
+        is not valid Unicode are counted under `NOT_TEXT` whatever their suffix.
     n_top_level
         Photos directly in `root`, which belong to no folder and are ignored.
     """
@@ -88,18 +98,16 @@ def class_of(path: str) -> str:
     return path.partition("/")[0]
 
 
-def scan_folder(root: Path, *, run_dir: Path | None = None) -> FolderScan:
+def scan_folder(root: Path) -> FolderScan:
     """List the photos of one data folder, as torchvision's ``ImageFolder`` would.
 
     Photos may lie at any depth below the top-level folders. Hidden files and folders, the folders that Timelapse makes
-    and the run folder are passed over.
+    and run folders, which hold pictures of their own, are passed over.
 
     Parameters
     ----------
     root
         The data folder.
-    run_dir
-        A folder to pass over, because it holds the run's own pictures.
 
     Raises
     ------
@@ -110,61 +118,76 @@ def scan_folder(root: Path, *, run_dir: Path | None = None) -> FolderScan:
     skipped: Counter[str] = Counter()
     try:
         with os.scandir(root) as entries:
-            folders = sorted(entry.name for entry in entries if _is_data_folder(entry, run_dir))
-        for path in _walk(root, run_dir):
-            suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122  a million paths: no objects for each
+            folders = sorted(entry.name for entry in entries if _is_data_folder(entry))
+        if not all(map(_is_text, folders)):
+            skipped[NOT_TEXT] = sum(not _is_text(name) for name in folders)
+            folders = [name for name in folders if _is_text(name)]
+        for path in _walk(root):
+            suffix = os.path.splitext(path)[1].lower() if _is_text(path) else NOT_TEXT  # noqa: PTH122  1e6 paths: no objects
             if suffix in PHOTO_SUFFIXES:
                 photos.append(path)
             else:
                 skipped[suffix] += 1
     except OSError as error:
-        raise DataError(f"{root}: the folder cannot be read ({error.strerror}).", root) from error
+        at_fault = Path(error.filename or root)
+        raise DataError(f"{at_fault}: the folder cannot be read ({error.strerror}).", at_fault) from error
     in_folders = sorted(path for path in photos if "/" in path)
     return FolderScan(root, tuple(in_folders), tuple(folders), dict(skipped), len(photos) - len(in_folders))
 
 
-def _walk(root: Path, run_dir: Path | None) -> Iterator[str]:
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _walk(root: Path) -> Iterator[str]:
     linked_folders: set[str] = set()
     pending = [("", str(root))]
     while pending:
         prefix, folder = pending.pop()
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.is_dir():
-                    if not _is_hidden(entry):
-                        yield prefix + entry.name
-                elif _is_data_folder(entry, run_dir) and not _was_seen(entry, linked_folders):
-                    pending.append((f"{prefix}{entry.name}/", entry.path))
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)  # of two links to one folder the same always counts
+        for entry in entries:
+            if not entry.is_dir():
+                if not _is_hidden(entry):
+                    yield prefix + entry.name
+            elif _is_data_folder(entry) and not _was_seen(entry, linked_folders):
+                pending.append((f"{prefix}{entry.name}/", entry.path))
 
 
-def _is_data_folder(entry: os.DirEntry[str], run_dir: Path | None) -> bool:
+def _is_data_folder(entry: os.DirEntry[str]) -> bool:
     if not entry.is_dir() or _is_hidden(entry) or entry.name.casefold() in FOLDERS_MADE_BY_TIMELAPSE:
         return False
-    return run_dir is None or entry.name != run_dir.name or Path(entry.path).resolve() != run_dir.resolve()
+    return not Path(entry.path, RUN_DATABASE).exists()
 
 
 def _is_hidden(entry: os.DirEntry[str]) -> bool:
     if entry.name.startswith("."):
         return True
-    attributes = getattr(entry.stat(), "st_file_attributes", 0) if os.name == "nt" else 0
+    attributes = getattr(entry.stat(follow_symlinks=False), "st_file_attributes", 0) if os.name == "nt" else 0
     return bool(attributes & stat.FILE_ATTRIBUTE_HIDDEN)
 
 
 def _was_seen(entry: os.DirEntry[str], linked_folders: set[str]) -> bool:
-    """Remember folders reached through a link, so that a link to a parent does not go round for ever."""
+    """Tell links to a folder that they lie in, or that another link led to: followed, they could go round for ever."""
     if not entry.is_symlink():
         return False
     target = os.path.realpath(entry.path)
-    if target in linked_folders:
+    if target in linked_folders or Path(entry.path).parent.resolve().is_relative_to(target):
         return True
     linked_folders.add(target)
     return False
 
 
 def scan_data_folders(
-    train_data: Path, unlabelled_data: Path | None, validation_data: Path | None, *, run_dir: Path | None = None
+    train_data: Path, unlabelled_data: Path | None, validation_data: Path | None
 ) -> dict[Role, FolderScan]:
     """Scan the data folders that are given and check that they go together.
+
+    Photos in the top level of a folder are counted in a warning.
 
     Raises
     ------
@@ -173,7 +196,11 @@ def scan_data_folders(
         not a training class, or one photo lies in two data sets.
     """
     folders = {Role.TRAIN: train_data, Role.UNLABELLED: unlabelled_data, Role.VALIDATION: validation_data}
-    scans = {role: scan_folder(root, run_dir=run_dir) for role, root in folders.items() if root is not None}
+    scans = {role: scan_folder(root) for role, root in folders.items() if root is not None}
+    for scan in scans.values():
+        if scan.n_top_level:
+            message = "%d photos lie directly in %s and are ignored; photos must lie in subfolders."
+            logger.warning(message, scan.n_top_level, scan.root)
     _check_classes(scans)
     _check_photos(scans)
     return scans
@@ -219,26 +246,34 @@ def _check_photos(scans: Mapping[Role, FolderScan]) -> None:
 
 
 def _shared_photos(scans: Mapping[Role, FolderScan]) -> Iterator[tuple[Path, Path]]:
-    """Pairs of paths in different data sets that are one photo: the same file, or files of equal name and content."""
-    roles = sorted(scans, key=lambda role: len(scans[role].photos))
-    for index, first_role in enumerate(roles):
-        by_name = _by_name(scans[first_role])
-        for second_role in roles[index + 1 :]:
-            second = scans[second_role]
-            for path in second.photos:
-                for first_path in by_name.get(path.rpartition("/")[2], ()):
-                    if _same_file(first_path, second.root / path):
-                        yield first_path, second.root / path
+    """Pairs of paths in different data sets that are one photo: files of equal name and content, or one such file."""
+    for first, second in combinations(scans.values(), 2):
+        names = set(map(_name, first.photos)) & set(map(_name, second.photos))
+        candidates = _by_name_and_size(first, names)
+        for key, paths in _by_name_and_size(second, names).items():
+            for path, other in product(candidates.get(key, ()), paths):
+                if _same_content(path, other):
+                    yield path, other
 
 
-def _by_name(scan: FolderScan) -> dict[str, list[Path]]:
-    by_name: dict[str, list[Path]] = {}
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _by_name_and_size(scan: FolderScan, names: Collection[str]) -> dict[tuple[str, int], list[Path]]:
+    """Group the photos with one of `names`, looking at each once: a look takes long on a network drive."""
+    groups: dict[tuple[str, int], list[Path]] = {}
     for path in scan.photos:
-        by_name.setdefault(path.rpartition("/")[2], []).append(scan.root / path)
-    return by_name
+        if _name(path) in names:
+            file = scan.root / path
+            with suppress(OSError):  # unreadable: found and listed when it is decoded
+                size = file.stat().st_size
+                if size:  # empty files are all equal and no photos
+                    groups.setdefault((_name(path), size), []).append(file)
+    return groups
 
 
-def _same_file(first: Path, second: Path) -> bool:
+def _same_content(first: Path, second: Path) -> bool:
     try:
         return filecmp.cmp(first, second, shallow=False)
     except OSError:  # unreadable: found and listed when it is decoded

@@ -6,7 +6,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from camera_trap_al import photo_table
 from camera_trap_al.config import RunConfig
-from camera_trap_al.exceptions import CheckpointError
+from camera_trap_al.exceptions import CheckpointError, LabelFault, LabelFileError
 from camera_trap_al.files import aside, flush, written_aside
-from camera_trap_al.photo_folders import Catalogue, FolderScan, class_of
-from camera_trap_al.pools import UNLABELLED, IndexArray, Pools, Role
+from camera_trap_al.photo_folders import RUN_DATABASE, Catalogue, FolderScan
+from camera_trap_al.pools import IndexArray, Role
 from camera_trap_al.query import Answer, Query
 
 __all__ = ["Artefact", "RunStore"]
@@ -26,15 +27,10 @@ __all__ = ["Artefact", "RunStore"]
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-VANISHED = "not there"
 
-SCHEMA = """
+SCHEMA = f"""
+{photo_table.SCHEMA}
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE classes (class_id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-CREATE TABLE photos (
-    photo_row INTEGER PRIMARY KEY, role INTEGER NOT NULL, path TEXT NOT NULL,
-    class_id INTEGER REFERENCES classes, set_aside TEXT, UNIQUE (role, path)
-);
 CREATE TABLE queries (round INTEGER PRIMARY KEY, asked_at TEXT NOT NULL, answered_at TEXT);
 CREATE TABLE query_rows (
     round INTEGER NOT NULL REFERENCES queries, position INTEGER NOT NULL,
@@ -95,14 +91,12 @@ class RunStore:
         Raises
         ------
         CheckpointError
-            If the run there was made by a newer version or is damaged.
+            If the run there was made by a newer version or is damaged, or the folder cannot be made.
         """
         folder = config.run_dir
-        database = folder / "data" / "run.sqlite"
-        if database.exists() and not config.use_checkpoints:
+        if (folder / "data" / "label_archive").exists() and not config.use_checkpoints:
             _move_aside(folder)
-        for name in ("data/label_archive", "embedding", "classifier", "export", "new_labels_bin", "test_results"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
+        _make_folders(folder)
         store = cls(folder, config, is_new=False)
         store._create_or_check()
         stored = store._settings()
@@ -118,25 +112,23 @@ class RunStore:
     @property
     def database(self) -> Path:
         """The SQLite file."""
-        return self.folder / "data" / "run.sqlite"
+        return self.folder / RUN_DATABASE
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self.database, isolation_level=None)
         try:
-            connection.execute("PRAGMA journal_mode = DELETE")  # WAL fails on network drives and leaves side files
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("BEGIN IMMEDIATE")
-            yield connection
-            connection.execute("COMMIT")
+            with closing(sqlite3.connect(self.database, isolation_level=None)) as connection:  # rolls back at an error
+                connection.execute("PRAGMA journal_mode = DELETE")  # WAL fails on network drives and leaves side files
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
         except sqlite3.DatabaseError as error:
             raise CheckpointError(
                 f"{self.database}: the run database cannot be used ({error}). If another program has it open, close it "
                 "and start again; if the file is damaged, put back a copy of it.",
                 self.database,
             ) from error
-        finally:
-            connection.close()  # rolls back what was not committed
 
     def _create_or_check(self) -> None:
         with self._transaction() as db:
@@ -148,6 +140,12 @@ class RunStore:
                     self.database,
                 )
             if version == 0:
+                if any((self.folder / "data" / "label_archive").iterdir()):
+                    raise CheckpointError(
+                        f"{self.database}: the run database is empty or gone, though labels were accepted here. Put "
+                        "back a copy of it, or choose another output_dir. The labels are in data/label_archive too.",
+                        self.database,
+                    )
                 for statement in SCHEMA.split(";\n"):
                     db.execute(statement)
                 db.execute(f"PRAGMA user_version = {FORMAT}")
@@ -172,7 +170,7 @@ class RunStore:
     def root_of(self, role: Role) -> Path | None:
         """Give the folder that a data set had at the last start; None if the run has no such data set."""
         with self._transaction() as db:
-            return _registered_roots(db).get(role)
+            return photo_table.registered_roots(db).get(role)
 
     def register(self, scans: Mapping[Role, FolderScan]) -> Catalogue:
         """Give new photos a row, set vanished ones aside, take back returned ones, and load everything.
@@ -186,20 +184,13 @@ class RunStore:
             If most photos of a data set are not under the folder given now, so that it is another folder.
         """
         with self._transaction() as db:
-            roots = _registered_roots(db)
-            _add_classes(db, scans[Role.TRAIN].folders)
-            for role, scan in sorted(scans.items()):
-                _register_folder(db, role, scan, roots.get(role))
-            roots |= {role: scan.root for role, scan in scans.items()}
-            stored_roots = {role.name: str(root) for role, root in roots.items()}
-            db.execute("INSERT OR REPLACE INTO settings VALUES ('frozen.roots', ?)", (json.dumps(stored_roots),))
-            return _load_catalogue(db, roots)
+            return photo_table.register(db, scans)
 
     def set_aside(self, reasons: Mapping[int, str]) -> None:
         """Record that photos cannot be used, and why, and list them in ``unreadable_images.csv``."""
         with self._transaction() as db:
             db.executemany(
-                "UPDATE photos SET set_aside = ? WHERE photo_row = ?", [(why, row) for row, why in reasons.items()]
+                "UPDATE photos SET set_aside = ? WHERE photo_row = ?", [(why, int(row)) for row, why in reasons.items()]
             )
             listed = db.execute(
                 "SELECT role, path, set_aside FROM photos WHERE set_aside IS NOT NULL ORDER BY photo_row"
@@ -238,7 +229,13 @@ class RunStore:
         """Store an answer: its file is archived, then one transaction holds all its labels.
 
         When this returns, no crash can lose a label of it.
+
+        Raises
+        ------
+        LabelFileError
+            If it labels a photo that was not asked about, or with a class that is not there; nothing is stored then.
         """
+        _check_answer(query, answer)
         if answer.file_content is not None:
             name = f"round_{query.round:04d}_{Path(answer.source).name}"
             with written_aside(self.folder / "data" / "label_archive" / name) as prepared:
@@ -317,6 +314,31 @@ class RunStore:
         return dict(json.loads(lineage))
 
 
+def _check_answer(query: Query, answer: Answer) -> None:
+    """Refuse what a label source of the user's own might get wrong: it would be in the run for good."""
+    asked = dict(zip(query.rows.tolist(), query.paths, strict=True))
+    faults = [
+        LabelFault(None, asked.get(row, f"row {row}"), f"Got class id {class_id}.", "Only what was asked has a label.")
+        for row, class_id in answer.labels.items()
+        if row not in asked or not 0 <= class_id < len(query.classes)
+    ]
+    if faults:
+        source = answer.source or "label_source"
+        raise LabelFileError(f"{source}: the answer must give rows of the query a class id each.", faults)
+
+
+def _make_folders(folder: Path) -> None:
+    try:
+        for name in ("data/label_archive", "embedding", "classifier", "export", "new_labels_bin", "test_results"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder}: the run folder cannot be made ({error.strerror}: {error.filename}). Choose an output_dir that "
+            "you may write to.",
+            folder,
+        ) from error
+
+
 def _move_aside(folder: Path) -> None:
     old = folder.with_name(f"{folder.name} (until {datetime.now():%Y-%m-%d %H.%M.%S})")
     try:
@@ -335,7 +357,7 @@ def _with_kept_settings(config: RunConfig, stored: Mapping[str, Any]) -> RunConf
     asked = config.kept_settings()
     kept = {name: stored[name] for name in asked if name in stored}
     for name, value in kept.items():
-        if str(asked[name]) != str(value) and not (name == "seed" and asked[name] is None):
+        if asked[name] != value and not (name == "seed" and asked[name] is None):
             logger.warning(
                 "%s=%r is ignored: the run in %s began with %r and keeps it. To change it, start a new run: "
                 "use_checkpoints=False or another output_dir.",
@@ -345,63 +367,6 @@ def _with_kept_settings(config: RunConfig, stored: Mapping[str, Any]) -> RunConf
                 value,
             )
     return replace(config, **kept)
-
-
-def _registered_roots(db: sqlite3.Connection) -> dict[Role, Path]:
-    found = db.execute("SELECT value FROM settings WHERE name = 'frozen.roots'").fetchone()
-    return {Role[name]: Path(root) for name, root in json.loads(found[0]).items()} if found else {}
-
-
-def _add_classes(db: sqlite3.Connection, names: Sequence[str]) -> None:
-    known = {name for (name,) in db.execute("SELECT name FROM classes")}
-    new = [name for name in names if name not in known]
-    db.executemany("INSERT INTO classes VALUES (?, ?)", enumerate(new, start=len(known)))
-    if known and new:
-        logger.info("New classes: %s", ", ".join(new))
-
-
-def _register_folder(db: sqlite3.Connection, role: Role, scan: FolderScan, old_root: Path | None) -> None:
-    stored = {path: set_aside for path, set_aside in db.execute(
-        "SELECT path, set_aside FROM photos WHERE role = ?", (role,)
-    )}  # fmt: skip
-    present = set(scan.photos)
-    vanished = [path for path in stored if path not in present]
-    if len(vanished) > len(stored) // 2:
-        raise CheckpointError(
-            f"{scan.root}: {len(vanished)} of the {len(stored)} photos that this run knows from {role.argument}"
-            f"{f' (last in {old_root})' if old_root else ''} are not in this folder, so it looks like another one. "
-            f"Give {role.argument} the folder that holds them, or start a new run with another output_dir.",
-            scan.root,
-        )
-    if vanished:
-        logger.warning("%d photos of %s are not there any more and are set aside.", len(vanished), scan.root)
-    returned = [path for path, set_aside in stored.items() if set_aside == VANISHED and path in present]
-    change = "UPDATE photos SET set_aside = ? WHERE role = ? AND path = ?"
-    db.executemany(change, [(VANISHED, role, path) for path in vanished])
-    db.executemany(change, [(None, role, path) for path in returned])
-    _add_photos(db, role, [path for path in scan.photos if path not in stored], grown=bool(stored))
-
-
-def _add_photos(db: sqlite3.Connection, role: Role, paths: Sequence[str], *, grown: bool) -> None:
-    class_ids = {name: class_id for class_id, name in db.execute("SELECT class_id, name FROM classes")}
-    (first,) = db.execute("SELECT COALESCE(MAX(photo_row) + 1, 0) FROM photos").fetchone()
-    db.executemany(
-        "INSERT INTO photos VALUES (?, ?, ?, ?, NULL)",
-        (
-            (row, role, path, None if role is Role.UNLABELLED else class_ids[class_of(path)])
-            for row, path in enumerate(paths, start=first)
-        ),
-    )
-    if grown and paths:
-        logger.info("%d new photos in %s", len(paths), role.argument)
-
-
-def _load_catalogue(db: sqlite3.Connection, roots: Mapping[Role, Path]) -> Catalogue:
-    classes = tuple(name for (name,) in db.execute("SELECT name FROM classes ORDER BY class_id"))
-    photos = db.execute("SELECT role, path, class_id, set_aside IS NOT NULL FROM photos ORDER BY photo_row").fetchall()
-    roles, paths, class_ids, is_set_aside = zip(*photos, strict=True)
-    targets = np.array([UNLABELLED if class_id is None else class_id for class_id in class_ids], np.int64)
-    return Catalogue(roots, classes, paths, Pools(np.array(roles, np.int8), targets, np.array(is_set_aside, np.bool_)))
 
 
 def _load_query(db: sqlite3.Connection, round_number: int) -> Query:

@@ -21,7 +21,18 @@ __all__ = ["start_screen", "synchronised_by"]
 SAMPLE = 32
 TRAINING_STEP = 3  # forward, and backward at about twice its cost
 MODEL_COPIES = 3  # in embedding/, in export/, and the one being written
-SYNCHRONISERS = ("OneDrive", "Dropbox", "Google Drive", "GoogleDrive", "iCloud", "Nextcloud", "ownCloud", "Box Sync")
+SYNCHRONISERS = {  # a word of the folder's path, and the program that it is a sign of
+    "OneDrive": "OneDrive",
+    "Dropbox": "Dropbox",
+    "Google Drive": "Google Drive",
+    "GoogleDrive": "Google Drive",
+    "iCloud": "iCloud",
+    "com~apple~CloudDocs": "iCloud",  # what a Mac calls it on disk
+    "Nextcloud": "Nextcloud",
+    "ownCloud": "ownCloud",
+    "Box Sync": "Box",
+    "Box-Box": "Box",
+}
 SHOWN_CLASSES = 30
 
 
@@ -43,7 +54,7 @@ def start_screen(env: ActiveLearningEnvironment, run_dir: Path) -> str:
 def synchronised_by(folder: Path) -> str | None:
     """Name the program that synchronises a folder, told by the folder names above it; None if there is no sign."""
     parts = " ".join(folder.parts).casefold()
-    return next((name for name in SYNCHRONISERS if name.casefold() in parts), None)
+    return next((program for sign, program in SYNCHRONISERS.items() if sign.casefold() in parts), None)
 
 
 def _photo_lines(env: ActiveLearningEnvironment) -> list[tuple[str, str]]:

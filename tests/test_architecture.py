@@ -16,7 +16,7 @@ LAYERS = [
     {"image_cache", "photo_folders"},
     {"active_learning_methods"},
     {"config"},
-    {"run_store"},
+    {"photo_table", "run_store"},
     {"labelling", "evaluation", "estimators", "classifier"},
     {"deep_learning"},
     {"export", "report", "start_screen"},
@@ -24,7 +24,7 @@ LAYERS = [
     {"demo"},
     {"cli", "utils"},
 ]
-WITHIN = {("classifier", "estimators")}
+WITHIN = {("classifier", "estimators"), ("run_store", "photo_table")}
 HEAVY = {
     "torch": {"deep_learning", "export", "start_screen"},
     "torchvision": {"deep_learning"},

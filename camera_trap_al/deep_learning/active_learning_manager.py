@@ -20,7 +20,7 @@ from camera_trap_al.evaluation import EvaluationReport, evaluate
 from camera_trap_al.exceptions import DataError
 from camera_trap_al.logs import stage
 from camera_trap_al.photo_folders import FolderScan, scan_data_folders
-from camera_trap_al.pools import FloatArray, IndexArray, Pools, Role
+from camera_trap_al.pools import UNLABELLED, FloatArray, IndexArray, Pools, Role
 from camera_trap_al.query import Answer, Query
 from camera_trap_al.run_store import Artefact, RunStore
 
@@ -60,7 +60,7 @@ class ActiveLearningEnvironment:
         dataset = ExtendedImageFolder.from_folders("train", "unlabelled")
         env = ActiveLearningEnvironment(dataset, RunConfig(active_batch=20, seed=1))
         env.read_photos()
-        while len(env.pools.unlabelled):
+        while not env.why_finished():
             for update in env.stale_models():
                 update()
             rows = env.choose_rows()
@@ -88,9 +88,9 @@ class ActiveLearningEnvironment:
     def __init__(self, dataset: ExtendedImageFolder, config: RunConfig | None = None, embedder: Embedder | None = None):
         self.dataset = dataset
         self.config = (config or RunConfig()).with_seed()
-        self.embedder: Embedder = embedder or EmbeddingTrainer(
-            self.config, len(dataset.classes), choose_device(self.config.device)
-        )
+        if embedder is None:
+            embedder = EmbeddingTrainer(self.config, len(dataset.classes), choose_device(self.config.device))
+        self.embedder: Embedder = embedder
         self.embeddings: FloatArray = np.empty((len(dataset), 0), np.float32)
         self.scaler: EmbeddingScaler | None = None
         self.classifier: EmbeddingClassifier | None = None
@@ -116,7 +116,7 @@ class ActiveLearningEnvironment:
             raise DataError("train_data is needed to start a run.")
         validation = config.folder("validation_data") or store.root_of(Role.VALIDATION)
         with stage(logger, "Looking for photos"):
-            scans = scan_data_folders(train, unlabelled, validation, run_dir=store.folder)
+            scans = scan_data_folders(train, unlabelled, validation)
             catalogue = store.register(scans)
         dataset = ExtendedImageFolder(catalogue, num_workers=config.num_workers, cache_dir=store.folder / "cache")
         network = store.lineage_of(NETWORK_FILE)
@@ -143,8 +143,9 @@ class ActiveLearningEnvironment:
 
     @property
     def n_answers(self) -> int:
-        """Labels given over the life of the run; the training folder does not count."""
-        return len(self.pools.answered)
+        """Labels given over the life of the run, vanished photos included; the training folder does not count."""
+        pools = self.pools
+        return int(np.count_nonzero((pools.roles == Role.UNLABELLED) & (pools.targets != UNLABELLED)))
 
     def read_photos(self, store: RunStore | None = None) -> None:
         """Decode every photo, set unreadable ones aside, and measure pixel mean and standard deviation.
@@ -355,7 +356,7 @@ class ActiveLearningEnvironment:
         self._embeddings_lineage = {"network": embeddings["network"]}
         self._saved[EMBEDDINGS_FILE] = embeddings
         classifier = store.lineage_of(CLASSIFIER_FILE)
-        if classifier is not None and classifier == self._wanted_classifier_lineage():
+        if classifier is not None and classifier["network"] == self._network_lineage["digest"]:
             with np.load(store.folder / CLASSIFIER_FILE) as arrays:
                 self.scaler = EmbeddingScaler.from_arrays(_without_prefix("scaler", arrays))
                 self.classifier = EmbeddingClassifier.from_arrays(_without_prefix("classifier", arrays))

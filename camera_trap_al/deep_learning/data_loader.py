@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,13 @@ class ExtendedImageFolder(Dataset[tuple[Any, int]]):
         *,
         transform: Callable[[Tensor], Any] | None = None,
         num_workers: int = 0,
-        cache_dir: Path | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         self.catalogue = catalogue
         self.transform = transform
         threads = num_workers or min(MAX_THREADS, os.cpu_count() or 1)
-        self.cache = ImageCache(catalogue.path, len(catalogue), cache_dir, threads)
+        cache_folder = None if cache_dir is None else Path(cache_dir)
+        self.cache = ImageCache(catalogue.path, len(catalogue), cache_folder, threads)
 
     @classmethod
     def from_folders(
@@ -122,7 +124,7 @@ class ExtendedImageFolder(Dataset[tuple[Any, int]]):
             raise IndexError(f"row {row} is not among the {len(self)} rows")
         row = row % len(self)
         image = self.images(np.array([row]))[0]
-        return (self.transform(image) if self.transform else image), int(self.targets[row])
+        return (image if self.transform is None else self.transform(image)), int(self.targets[row])
 
     def images(self, rows: Any) -> Tensor:
         """Return the photos of `rows` as a (n, 3, 256, 256) uint8 RGB tensor.
@@ -147,9 +149,9 @@ class ExtendedImageFolder(Dataset[tuple[Any, int]]):
         Raises
         ------
         DataError
-            If a row or class id does not exist; then nothing is changed.
+            If a row or class id is not a whole number or does not exist; then nothing is changed.
         """
-        rows, class_ids = np.asarray(rows, np.int64), np.asarray(class_ids, np.int64)
+        rows, class_ids = _whole_numbers("row", rows), _whole_numbers("class id", class_ids)
         if rows.shape != class_ids.shape or rows.ndim != 1:
             raise DataError(f"relabel needs one class id per row; got shapes {rows.shape} and {class_ids.shape}.")
         if len(rows) and not (0 <= rows.min() and rows.max() < len(self)):
@@ -157,6 +159,13 @@ class ExtendedImageFolder(Dataset[tuple[Any, int]]):
         if len(rows) and not (-1 <= class_ids.min() and class_ids.max() < len(self.classes)):
             raise DataError(f"relabel got a class id outside -1 to {len(self.classes) - 1}.")
         self.targets[rows] = class_ids
+
+
+def _whole_numbers(what: str, values: Any) -> IndexArray:
+    array = np.asarray(values)
+    if array.size and array.dtype.kind not in "iu":
+        raise DataError(f"relabel needs each {what} as a whole number (class_to_idx gives class ids); got {values!r}.")
+    return array.astype(np.int64)
 
 
 class ShuffledBatchSampler(Sampler[list[int]]):
@@ -184,7 +193,7 @@ class ShuffledBatchSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         shuffled = self._rng.permutation(self._rows)
-        for start, stop in zip(self._starts, [*self._starts[1:], len(shuffled)], strict=True):
+        for start, stop in pairwise([*self._starts, len(shuffled)]):
             yield shuffled[start:stop].tolist()
 
 

@@ -3,7 +3,9 @@
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +19,8 @@ from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder, batch_
 from camera_trap_al.deep_learning.losses import build_loss
 from camera_trap_al.deep_learning.networks import EmbeddingNet, SoftmaxNet, build_embedding_net
 from camera_trap_al.deep_learning.transforms import EvaluationTransform, TrainingTransform
-from camera_trap_al.pools import FloatArray, IndexArray
+from camera_trap_al.exceptions import DataError
+from camera_trap_al.pools import UNLABELLED, FloatArray, IndexArray
 
 __all__ = ["EmbeddingTrainer", "EpochSummary"]
 
@@ -115,7 +118,14 @@ class EmbeddingTrainer:
             Rates, epochs and loader.
         rng
             Source of everything random: order, augmentation, mining, dropout. The global generators are left alone.
+
+        Raises
+        ------
+        DataError
+            If there is no row, or a row has no label.
         """
+        if not len(rows) or (dataset.targets[rows] == UNLABELLED).any():
+            raise DataError("The embedding network learns from labelled photos; got none, or one without a label.")
         transform = TrainingTransform(self.pixel_mean, self.pixel_std)
         optimizer = torch.optim.Adam(
             (parameter for parameter in self.net.parameters() if parameter.requires_grad),
@@ -132,8 +142,7 @@ class EmbeddingTrainer:
         )
         history = []
         self.net.train()
-        with torch.random.fork_rng(devices=_cuda_devices(self.device)):
-            torch.manual_seed(_torch_seed(rng))
+        with _seeded(_torch_seed(rng), self.device):
             generator = torch.Generator(self.device).manual_seed(_torch_seed(rng))
             for epoch in range(1, stage.num_epochs + 1):
                 title = f"{stage.name} epoch {epoch}/{stage.num_epochs}"
@@ -143,7 +152,7 @@ class EmbeddingTrainer:
                 ]
                 history.append(_summary(torch.stack(steps)))
                 logger.info("%s: %s", title, history[-1])
-        self.optimizer_state = optimizer.state_dict()
+        self.optimizer_state = _on_cpu(optimizer.state_dict())
         self.history = tuple(history)
 
     def _step(
@@ -218,9 +227,10 @@ class EmbeddingTrainer:
 
     def _load(self, checkpoint: dict[str, Any]) -> None:
         """Take the weights of a `checkpoint`; classes that it does not know keep their fresh output weights."""
-        weights = {
-            name.removeprefix("module."): tensor for name, tensor in checkpoint["embedding_model_state_dict"].items()
-        }
+        saved = checkpoint["embedding_model_state_dict"]
+        weights = OrderedDict((name.removeprefix("module."), tensor) for name, tensor in saved.items())
+        # The versions of the layers, which a plain dict does not tell and MNASNet insists on.
+        vars(weights)["_metadata"] = vars(self.net.state_dict())["_metadata"]
         if isinstance(self.net, SoftmaxNet):
             for name in ("weight", "bias"):
                 grown = getattr(self.net.classifier, name).detach().clone()
@@ -242,8 +252,26 @@ def _mean_distance(embeddings: Tensor) -> Tensor:
     return nn.functional.pdist(embeddings.float()).mean()
 
 
-def _cuda_devices(device: torch.device) -> list[torch.device]:
-    return [device] if device.type == "cuda" else []
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators of the CPU and of `device`, and put them back afterwards."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        # torch.manual_seed would seed every GPU, and nothing would put back those that are not in use.
+        torch.default_generator.manual_seed(seed)
+        for cuda_device in devices:
+            with torch.cuda.device(cuda_device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+def _on_cpu(optimizer_state: dict[str, Any]) -> dict[str, Any]:
+    """Bring Adam's moments to the CPU: a saved checkpoint must open on a computer without GPU."""
+    moments = {
+        index: {name: tensor.cpu() for name, tensor in of_parameter.items()}
+        for index, of_parameter in optimizer_state["state"].items()
+    }
+    return optimizer_state | {"state": moments}
 
 
 def _torch_seed(rng: np.random.Generator) -> int:

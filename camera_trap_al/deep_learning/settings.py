@@ -18,9 +18,16 @@ def find_problems(arguments: Mapping[str, Any]) -> list[str]:
     arguments
         The arguments of `run_active_learning` by name.
     """
+    return _architecture_problems(arguments) + _device_problems(arguments["device"])
+
+
+def _architecture_problems(arguments: Mapping[str, Any]) -> list[str]:
+    name = arguments["embedding_arch"]
+    if not isinstance(name, str):
+        return [f"embedding_arch must be the name of a torchvision classification model; got {name!r}."]
     use_torchvision_weights = arguments["use_pretrained"] is True and arguments["pretrained_weights"] is None
-    problem = check_architecture(arguments["embedding_arch"], use_pretrained=use_torchvision_weights)
-    return ([problem] if problem else []) + _device_problems(arguments["device"])
+    problem = check_architecture(name, use_pretrained=use_torchvision_weights)
+    return [problem] if problem else []
 
 
 def _device_problems(device: Any) -> list[str]:

@@ -1,0 +1,104 @@
+"""The photos and classes of a run in its database: append-only, whatever happens to the folders."""
+
+import json
+import logging
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from camera_trap_al.exceptions import CheckpointError
+from camera_trap_al.photo_folders import Catalogue, FolderScan, class_of
+from camera_trap_al.pools import UNLABELLED, Pools, Role
+
+__all__ = ["SCHEMA", "register", "registered_roots"]
+
+logger = logging.getLogger(__name__)
+
+VANISHED = "not there"
+
+SCHEMA = """
+CREATE TABLE classes (class_id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE photos (
+    photo_row INTEGER PRIMARY KEY, role INTEGER NOT NULL, path TEXT NOT NULL,
+    class_id INTEGER REFERENCES classes, set_aside TEXT, UNIQUE (role, path)
+);
+"""
+
+
+def register(db: sqlite3.Connection, scans: Mapping[Role, FolderScan]) -> Catalogue:
+    """Give new photos a row, set vanished ones aside, try all others again, and load everything.
+
+    Raises
+    ------
+    CheckpointError
+        If most photos of a data set are not under the folder given now, so that it is another folder.
+    """
+    roots = registered_roots(db)
+    _add_classes(db, scans[Role.TRAIN].folders)
+    for role, scan in sorted(scans.items()):
+        _register_folder(db, role, scan, roots.get(role))
+    roots |= {role: scan.root for role, scan in scans.items()}
+    stored_roots = {role.name: str(root) for role, root in roots.items()}
+    db.execute("INSERT OR REPLACE INTO settings VALUES ('frozen.roots', ?)", (json.dumps(stored_roots),))
+    return _load_catalogue(db, roots)
+
+
+def registered_roots(db: sqlite3.Connection) -> dict[Role, Path]:
+    """Give the folder that each data set had at the last start."""
+    found = db.execute("SELECT value FROM settings WHERE name = 'frozen.roots'").fetchone()
+    return {Role[name]: Path(root) for name, root in json.loads(found[0]).items()} if found else {}
+
+
+def _add_classes(db: sqlite3.Connection, names: Sequence[str]) -> None:
+    known = {name for (name,) in db.execute("SELECT name FROM classes")}
+    new = [name for name in names if name not in known]
+    db.executemany("INSERT INTO classes VALUES (?, ?)", enumerate(new, start=len(known)))
+    if known and new:
+        logger.info("New classes: %s", ", ".join(new))
+
+
+def _register_folder(db: sqlite3.Connection, role: Role, scan: FolderScan, old_root: Path | None) -> None:
+    stored = {path: set_aside for path, set_aside in db.execute(
+        "SELECT path, set_aside FROM photos WHERE role = ?", (role,)
+    )}  # fmt: skip
+    present = set(scan.photos)
+    expected = [path for path, set_aside in stored.items() if set_aside != VANISHED]
+    vanished = [path for path in expected if path not in present]
+    if len(vanished) > len(expected) // 2:
+        raise CheckpointError(
+            f"{scan.root}: {len(vanished)} of the {len(expected)} photos that this run knows from {role.argument}"
+            f"{f' (last in {old_root})' if old_root else ''} are not in this folder, so it looks like another one. "
+            f"Give {role.argument} the folder that holds them, or start a new run with another output_dir.",
+            scan.root,
+        )
+    if vanished:
+        logger.warning("%d photos of %s are not there any more and are set aside.", len(vanished), scan.root)
+    to_try_again = [path for path, set_aside in stored.items() if set_aside is not None and path in present]
+    change = "UPDATE photos SET set_aside = ? WHERE role = ? AND path = ?"
+    db.executemany(change, [(VANISHED, role, path) for path in vanished])
+    db.executemany(change, [(None, role, path) for path in to_try_again])
+    _add_photos(db, role, [path for path in scan.photos if path not in stored], grown=bool(stored))
+
+
+def _add_photos(db: sqlite3.Connection, role: Role, paths: Sequence[str], *, grown: bool) -> None:
+    class_ids = {name: class_id for class_id, name in db.execute("SELECT class_id, name FROM classes")}
+    (first,) = db.execute("SELECT COALESCE(MAX(photo_row) + 1, 0) FROM photos").fetchone()
+    db.executemany(
+        "INSERT INTO photos VALUES (?, ?, ?, ?, NULL)",
+        (
+            (row, role, path, None if role is Role.UNLABELLED else class_ids[class_of(path)])
+            for row, path in enumerate(paths, start=first)
+        ),
+    )
+    if grown and paths:
+        logger.info("%d new photos in %s", len(paths), role.argument)
+
+
+def _load_catalogue(db: sqlite3.Connection, roots: Mapping[Role, Path]) -> Catalogue:
+    classes = tuple(name for (name,) in db.execute("SELECT name FROM classes ORDER BY class_id"))
+    photos = db.execute("SELECT role, path, class_id, set_aside IS NOT NULL FROM photos ORDER BY photo_row").fetchall()
+    roles, paths, class_ids, is_set_aside = zip(*photos, strict=True)
+    targets = np.array([UNLABELLED if class_id is None else class_id for class_id in class_ids], np.int64)
+    return Catalogue(roots, classes, paths, Pools(np.array(roles, np.int8), targets, np.array(is_set_aside, np.bool_)))

@@ -1,0 +1,64 @@
+"""Small photo folders made on the spot, and the shared photos where a machine has them."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+DATA_VARIABLE = "CAMERA_TRAP_AL_DATA"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what needs the shared photos on a machine without them."""
+    if os.environ.get(DATA_VARIABLE):
+        return
+    without = [item for item in items if item.get_closest_marker("data")]
+    config.hook.pytest_deselected(items=without)
+    items[:] = [item for item in items if item not in without]
+
+
+@pytest.fixture
+def data() -> Path:
+    """The shared photos; for tests marked `data`."""
+    return Path(os.environ[DATA_VARIABLE])
+
+
+@pytest.fixture
+def make_photo() -> Callable[..., Path]:
+    """Makes a JPEG whose pixels, and so bytes, differ with `seed`."""
+
+    def make(path: Path, seed: int = 0, size: tuple[int, int] = (40, 30)) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        coarse = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), np.uint8)
+        Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path, "JPEG", quality=95)
+        return path
+
+    return make
+
+
+class PhotoFolders(NamedTuple):
+    """The three data folders of a run."""
+
+    train: Path
+    unlabelled: Path
+    validation: Path
+
+
+@pytest.fixture
+def photo_folders(tmp_path: Path, make_photo: Callable[..., Path]) -> PhotoFolders:
+    """Training photos of boar and deer with an empty class fox, five unlabelled photos, and two for validation."""
+    folders = PhotoFolders(tmp_path / "train", tmp_path / "unlabelled", tmp_path / "validation")
+    paths = [
+        *(folders.train / name for name in ("boar/1.jpg", "deer/2.jpg", "deer/3.jpg")),
+        *(folders.unlabelled / name for name in ("north/4.jpg", "north/5.jpg", "south/a/6.jpg", "south/7.jpg")),
+        folders.unlabelled / "south" / "8.jpg",
+        *(folders.validation / name for name in ("boar/9.jpg", "deer/10.jpg")),
+    ]
+    for seed, path in enumerate(paths):
+        make_photo(path, seed)
+    (folders.train / "fox").mkdir()
+    return folders

@@ -1,0 +1,91 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from camera_trap_al.config import RunConfig
+from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
+
+COLOURS = {"badger": (60, 60, 60), "deer": (170, 110, 50), "fox": (200, 60, 20)}
+N_TRAIN = {"badger": 4, "deer": 3, "fox": 2}
+
+
+def pytest_collection_modifyitems(config, items):
+    """Deselect what needs a GPU on a machine without one."""
+    if torch.cuda.is_available():
+        return
+    without = [item for item in items if item.get_closest_marker("gpu")]
+    config.hook.pytest_deselected(items=without)
+    items[:] = [item for item in items if item not in without]
+
+
+def write_photo(path: Path, colour: tuple[int, int, int], rng: np.random.Generator) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = rng.integers(-40, 41, (24, 32, 3))
+    Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(path)
+
+
+def write_photos(folder: Path) -> Path:
+    """9 training photos of three classes and an empty class folder, 6 unlabelled ones, 3 for validation."""
+    rng = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        for number in range(N_TRAIN[name]):
+            write_photo(folder / "train" / name / f"t{number}.png", colour, rng)
+        for number in range(2):
+            write_photo(folder / "unlabelled" / f"site{number}" / f"u_{name}.png", colour, rng)
+        write_photo(folder / "validation" / name / "v.png", colour, rng)
+    (folder / "train" / "wolf").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """Folder with the three data sets, the same for all tests: nobody may change it."""
+    return write_photos(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture
+def own_photos(tmp_path):
+    """The same photos for one test alone, which may change them."""
+    return write_photos(tmp_path / "photos")
+
+
+@pytest.fixture(scope="session")
+def decoded(photos, tmp_path_factory):
+    """Folder where the decoded photos are kept for all tests."""
+    return tmp_path_factory.mktemp("decoded")
+
+
+@pytest.fixture
+def dataset(photos, decoded):
+    """Rows 0 to 8 for training, 9 to 14 unlabelled, 15 to 17 for validation; classes badger, deer, fox, wolf."""
+    folders = (photos / name for name in ("train", "unlabelled", "validation"))
+    return ExtendedImageFolder.from_folders(*folders, num_workers=1, cache_dir=decoded)
+
+
+@pytest.fixture
+def small_config():
+    """Function that makes the settings of a small quick network, changed as its arguments say."""
+
+    def make(**changes):
+        small = {
+            "embedding_arch": "shufflenet_v2_x0_5",
+            "feat_dim": 8,
+            "use_pretrained": False,
+            "seed": 1,
+            "device": "cpu",
+            "num_workers": 1,
+            "embedding_train_num_epochs": 1,
+            "embedding_train_lr": 0.001,
+            "embedding_finetuning_num_epochs": 1,
+        }
+        return RunConfig(**(small | changes))
+
+    return make
+
+
+@pytest.fixture
+def cpu():
+    return torch.device("cpu")

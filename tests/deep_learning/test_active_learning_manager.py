@@ -1,0 +1,554 @@
+import csv
+import logging
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+
+from camera_trap_al.classifier import EmbeddingClassifier
+from camera_trap_al.config import RunConfig
+from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
+from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
+from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
+from camera_trap_al.exceptions import ConfigError, DataError, EmptyPoolError
+from camera_trap_al.query import Answer
+from camera_trap_al.run_store import RunStore
+
+TRUTH = [0, 1, 2, 0, 1, 2]  # of the unlabelled rows 9 to 14, which come site by site, in alphabetical order
+EVERYTHING = ["fit_network", "embed", "fit_classifier"]
+
+
+class ColourEmbedder:
+    """An embedding network of the user's own: a photo's features are its mean colours. It keeps what it is told."""
+
+    def __init__(self):
+        self.pixel_mean = self.pixel_std = None
+        self.stages = []
+        self.trained_on = []
+        self.weights = 0
+
+    def fit(self, dataset, rows, stage, rng):
+        self.stages.append(stage)
+        self.trained_on.append(rows.tolist())
+        self.weights += stage.num_epochs
+
+    def embed(self, dataset, rows):
+        return dataset.images(rows).float().mean(dim=(2, 3)).numpy() + np.float32(self.weights)
+
+    def digest(self):
+        return f"colours {self.weights}"
+
+
+@pytest.fixture
+def new_environment(dataset, small_config):
+    """Function that makes an environment without a run, with the colour embedder and a quick classifier."""
+
+    def make(dataset=dataset, **changes):
+        config = small_config(**({"classifier": LogisticRegression()} | changes))
+        environment = ActiveLearningEnvironment(dataset, config, ColourEmbedder())
+        environment.read_photos()
+        return environment
+
+    return make
+
+
+@pytest.fixture
+def start(own_photos, tmp_path, small_config):
+    """Function that starts or resumes the run of this test, as `run_active_learning` does, up to the first update."""
+
+    def make(**changes):
+        folders = {f"{name}_data": own_photos / name for name in ("train", "unlabelled", "validation")}
+        quick = {"classifier_params": {"max_iter": 30}, "active_batch": 2, "output_dir": tmp_path / "run"}
+        store = RunStore.open(small_config(**(folders | quick | changes)))
+        environment = ActiveLearningEnvironment.start(store)
+        environment.read_photos(store)
+        return environment, store
+
+    return make
+
+
+def update(environment, store=None):
+    """Bring the models up to date and tell which steps that took."""
+    steps = []
+    for step in environment.stale_models():
+        steps.append(step.__name__)
+        step()
+        if store is not None:
+            environment.save(store)
+    return steps
+
+
+def answer(environment, store):
+    """Ask about the next photos and give the true labels."""
+    query = environment.ask(store)
+    given = Answer({int(row): TRUTH[row - 9] for row in query.rows}, source="test")
+    store.commit(query, given)
+    environment.apply(given)
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Function after which fitting or embedding anything fails the test."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a model that was saved is made again")
+
+    def forbid():
+        for owner, name in ((EmbeddingTrainer, "fit"), (EmbeddingTrainer, "embed"), (EmbeddingClassifier, "fit")):
+            monkeypatch.setattr(owner, name, refuse)
+
+    return forbid
+
+
+def test_everything_is_stale_at_first_and_nothing_afterwards(new_environment):
+    environment = new_environment()
+    assert update(environment) == EVERYTHING
+    assert update(environment) == []
+    assert [stage.name for stage in environment.embedder.stages] == ["train"]
+    assert environment.embedder.trained_on == [list(range(9))]
+
+
+def test_new_label_outdates_the_classifier_only(new_environment):
+    environment = new_environment()
+    update(environment)
+    embeddings = environment.embeddings
+    environment.apply(Answer({9: 0}))
+    assert update(environment) == ["fit_classifier"]
+    assert environment.embeddings is embeddings
+    environment.apply(Answer({9: 1}))  # a correction
+    assert update(environment) == ["fit_classifier"]
+
+
+def test_finetuning_period_outdates_everything_and_its_count_starts_again(new_environment):
+    environment = new_environment(
+        embedding_finetuning_period=2, embedding_finetuning_num_epochs=7, embedding_finetuning_lr=0.5
+    )
+    steps = [update(environment)]
+    for row in range(9, 14):
+        environment.apply(Answer({row: TRUTH[row - 9]}))
+        steps.append(update(environment))
+    classifier_only = ["fit_classifier"]
+    assert steps == [EVERYTHING, classifier_only, EVERYTHING, classifier_only, EVERYTHING, classifier_only]
+    stages = environment.embedder.stages
+    assert [stage.name for stage in stages] == ["train", "finetuning", "finetuning"]
+    assert stages[1] == environment.config.finetuning and stages[1].num_epochs == 7 and stages[1].lr == 0.5
+    assert environment.embedder.trained_on[1:] == [[*range(9), 9, 10], [*range(9), 9, 10, 11, 12]]
+
+
+def test_more_answers_than_the_period_finetune_once(new_environment):
+    environment = new_environment(embedding_finetuning_period=2)
+    update(environment)
+    environment.apply(Answer(dict(zip(range(9, 14), TRUTH, strict=False))))
+    assert update(environment) == EVERYTHING
+    assert update(environment) == []
+
+
+def test_network_that_stayed_as_it_was_needs_no_new_embeddings(new_environment):
+    environment = new_environment(embedding_finetuning_period=1, embedding_finetuning_num_epochs=0)
+    update(environment)
+    environment.apply(Answer({9: 0}))
+    assert update(environment) == ["fit_network", "fit_classifier"]
+
+
+def test_every_usable_photo_is_embedded(new_environment):
+    environment = new_environment()
+    environment.pools.is_set_aside[4] = True
+    update(environment)
+    assert np.flatnonzero(np.isnan(environment.embeddings).any(axis=1)).tolist() == [4]
+    expected = environment.embedder.embed(environment.dataset, np.arange(18))
+    np.testing.assert_array_equal(np.delete(environment.embeddings, 4, 0), np.delete(expected, 4, 0))
+
+
+def test_scaler_knows_labelled_and_candidate_photos_and_never_validation(new_environment, own_photos):
+    Image.new("RGB", (32, 24), "white").save(own_photos / "validation" / "fox" / "v.png")
+    Image.new("RGB", (32, 24), "black").save(own_photos / "validation" / "deer" / "v.png")
+    folders = (own_photos / name for name in ("train", "unlabelled", "validation"))
+    environment = new_environment(ExtendedImageFolder.from_folders(*folders))
+    update(environment)
+    known = environment.embeddings[:15]
+    np.testing.assert_array_equal(environment.scaler.minimum, known.min(axis=0))
+    np.testing.assert_array_equal(environment.scaler.maximum, known.max(axis=0))
+    scaled = environment.scaler.transform(environment.embeddings)
+    assert scaled[:15].min() == 0 and scaled[:15].max() == 1
+    assert (scaled[16] < 0).all() and (scaled[17] > 1).all()  # the black deer and the white fox
+
+
+def test_without_normalisation_strategy_and_classifier_see_plain_embeddings(new_environment):
+    environment = new_environment(normalize_embedding=False)
+    update(environment)
+    assert environment.scaler.identity
+    np.testing.assert_array_equal(environment.view().embeddings, environment.embeddings)
+
+
+def test_probabilities_have_a_column_per_class(new_environment):
+    environment = new_environment()
+    update(environment)
+    rows = np.array([17, 9, 3])
+    found = environment.probabilities(rows)
+    plain = LogisticRegression(random_state=0).fit(
+        environment.scaler.transform(environment.embeddings[:9]), [0, 0, 0, 0, 1, 1, 1, 2, 2]
+    )
+    expected = plain.predict_proba(environment.scaler.transform(environment.embeddings[rows]))
+    np.testing.assert_allclose(found[:, :3], expected, atol=1e-6)
+    assert (found[:, 3] == 0).all()  # wolf has no label
+
+
+def test_nothing_is_known_before_the_first_update(new_environment):
+    environment = new_environment()
+    for use in (environment.fitted, environment.view, lambda: environment.probabilities(np.array([0]))):
+        with pytest.raises(DataError, match="stale_models"):
+            use()
+
+
+def test_view_shows_a_strategy_the_scaled_embeddings_and_the_pools(new_environment):
+    environment = new_environment()
+    update(environment)
+    environment.apply(Answer({10: 1}))
+    view = environment.view()
+    assert view.labelled.tolist() == [*range(9), 10]
+    assert view.unlabelled.tolist() == [9, 11, 12, 13, 14]
+    assert view.classes == ("badger", "deer", "fox", "wolf")
+    np.testing.assert_array_equal(view.embeddings, environment.scaler.transform(environment.embeddings))
+    np.testing.assert_array_equal(view.probabilities(), environment.probabilities(view.unlabelled))
+
+
+@pytest.mark.parametrize(("max_labels", "expected"), [(None, 4), (2, 2), (100, 4)])
+def test_batch_is_trimmed_to_max_labels(new_environment, max_labels, expected):
+    environment = new_environment(active_batch=4, max_labels=max_labels)
+    update(environment)
+    rows = environment.choose_rows()
+    assert len(rows) == expected and set(rows) <= set(range(9, 15))
+
+
+def test_answers_given_before_count_towards_max_labels(new_environment):
+    environment = new_environment(active_batch=4, max_labels=3)
+    update(environment)
+    environment.apply(Answer({9: 0, 10: 1}))
+    assert environment.n_answers == 2
+    assert environment.why_finished() is None
+    assert len(environment.choose_rows()) == 1
+    environment.apply(Answer({11: 2}))
+    assert environment.why_finished() == "max_labels is reached"
+
+
+def test_last_batch_is_what_is_left(new_environment):
+    environment = new_environment(active_batch=4)
+    update(environment)
+    environment.apply(Answer({9: 0, 10: 1, 11: 2, 12: 0}))
+    assert sorted(environment.choose_rows()) == [13, 14]
+    environment.apply(Answer({13: 1, 14: 2}))
+    assert environment.why_finished() == "everything is labelled"
+    with pytest.raises(EmptyPoolError):
+        environment.choose_rows()
+
+
+def test_choice_is_decided_by_seed_and_round(new_environment):
+    def chosen(seed, round_number):
+        environment = new_environment(active_learning_strategy="uniform", active_batch=3, seed=seed)
+        update(environment)
+        return environment.choose_rows(round_number).tolist()
+
+    assert chosen(1, 1) == chosen(1, 1)
+    assert len({tuple(chosen(*pair)) for pair in ((1, 1), (1, 2), (2, 1), (2, 2))}) > 1
+
+
+def test_answered_photos_that_vanished_still_count_as_answers(new_environment):
+    environment = new_environment(max_labels=2)
+    environment.apply(Answer({9: 0, 10: 1}))
+    environment.pools.is_set_aside[9] = True
+    assert environment.n_answers == 2
+    assert environment.why_finished() == "max_labels is reached"
+
+
+def test_evaluation_compares_validation_photos_with_their_folders(new_environment):
+    environment = new_environment()
+    update(environment)
+    report = environment.evaluate()
+    predicted = environment.probabilities(np.array([15, 16, 17])).argmax(axis=1)
+    assert report.n_images == 3
+    assert report.accuracy == pytest.approx(np.mean(predicted == [0, 1, 2]))
+
+
+def test_without_validation_there_are_no_figures(new_environment, photos):
+    unvalidated = new_environment(ExtendedImageFolder.from_folders(photos / "train", photos / "unlabelled"))
+    unwanted = new_environment(validate_model=False)
+    for environment in (unvalidated, unwanted):
+        update(environment)
+        assert environment.evaluate() is None
+
+
+def test_pixel_statistics_are_of_all_data_sets(new_environment):
+    environment = new_environment()
+    pixels = np.stack([np.moveaxis(image.numpy(), 0, -1) for image, _ in environment.dataset]) / 255
+    assert len(pixels) == 18
+    np.testing.assert_allclose(environment.embedder.pixel_mean, pixels.mean(axis=(0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(environment.embedder.pixel_std, pixels.std(axis=(0, 1, 2)), rtol=1e-6)
+
+
+def test_statistics_pass_over_unreadable_photos(new_environment, own_photos, caplog):
+    (own_photos / "unlabelled" / "site1" / "u_deer.png").write_bytes(b"no picture")
+    dataset = ExtendedImageFolder.from_folders(own_photos / "train", own_photos / "unlabelled")
+    environment = new_environment(dataset)
+    assert environment.pools.set_aside.tolist() == [13]
+    assert "1 photos cannot be read" in caplog.text
+    pixels = np.stack([np.moveaxis(dataset[row][0].numpy(), 0, -1) for row in range(15) if row != 13]) / 255
+    np.testing.assert_allclose(environment.embedder.pixel_mean, pixels.mean(axis=(0, 1, 2)), rtol=1e-6)
+    update(environment)
+    assert 13 not in environment.choose_rows()
+
+
+def test_no_readable_training_photo_is_a_data_error(new_environment, own_photos):
+    for photo in (own_photos / "train").glob("*/*.png"):
+        photo.write_bytes(b"no picture")
+    dataset = ExtendedImageFolder.from_folders(own_photos / "train", own_photos / "unlabelled")
+    with pytest.raises(DataError, match="No labelled photo can be read"):
+        new_environment(dataset)
+
+
+def test_missing_seed_is_drawn(new_environment):
+    assert new_environment(seed=None).config.seed is not None
+
+
+def test_it_can_be_used_without_a_run_as_its_docstring_shows(photos):
+    """The docstring's program, with the network that it makes by itself, until nothing is unlabelled."""
+    dataset = ExtendedImageFolder.from_folders(photos / "train", photos / "unlabelled")
+    config = RunConfig(
+        active_batch=4,
+        seed=1,
+        embedding_arch="shufflenet_v2_x0_5",
+        feat_dim=8,
+        use_pretrained=False,
+        embedding_train_num_epochs=1,
+        classifier_params={"max_iter": 10},
+        device="cpu",
+    )
+    env = ActiveLearningEnvironment(dataset, config)
+    env.read_photos()
+    asked = []
+    while not env.why_finished():
+        for step in env.stale_models():
+            step()
+        rows = env.choose_rows()
+        asked.append(len(rows))
+        dataset.relabel(rows, [TRUTH[row - 9] for row in rows])
+    assert asked == [4, 2]
+    assert dataset.targets[9:].tolist() == TRUTH
+    assert isinstance(env.embedder, EmbeddingTrainer) and env.embeddings.shape == (15, 8)
+
+
+def test_resumed_run_loads_all_three_models(start, no_work):
+    first, store = start()
+    assert update(first, store) == EVERYTHING
+    answer(first, store)
+    assert update(first, store) == ["fit_classifier"]
+    no_work()
+    resumed, store = start()
+    assert update(resumed, store) == []
+    np.testing.assert_array_equal(resumed.embeddings, first.embeddings)
+    np.testing.assert_array_equal(resumed.probabilities(np.arange(18)), first.probabilities(np.arange(18)))
+    assert resumed.embedder.digest() == first.embedder.digest()
+    assert resumed.n_answers == 2
+    assert resumed.choose_rows(2).tolist() == first.choose_rows(2).tolist()
+
+
+def test_run_that_was_killed_between_two_steps_goes_on_with_the_next(start):
+    first, store = start()
+    next(first.stale_models())()
+    first.save(store)
+    resumed, store = start()
+    assert resumed.embedder.digest() == first.embedder.digest()
+    assert update(resumed, store) == ["embed", "fit_classifier"]
+
+
+def test_run_that_was_killed_in_finetuning_does_not_mix_networks(start):
+    """On disk are the finetuned network and, whole and unaltered, what the network before it had made."""
+    options = {"embedding_finetuning_period": 2}
+    first, store = start(**options)
+    update(first, store)
+    answer(first, store)
+    next(first.stale_models())()
+    first.save(store)
+    resumed, store = start(**options)
+    assert resumed.embedder.digest() == first.embedder.digest()
+    assert not resumed.embeddings.size
+    with pytest.raises(DataError):
+        resumed.fitted()
+    assert update(resumed, store) == ["embed", "fit_classifier"]
+    expected = resumed.embedder.embed(resumed.dataset, np.arange(18))
+    np.testing.assert_array_equal(resumed.embeddings, expected)
+
+
+def test_finetuning_count_survives_a_restart(start):
+    environment, store = start(embedding_finetuning_period=4)
+    update(environment, store)
+    answer(environment, store)
+    assert update(environment, store) == ["fit_classifier"]
+    environment, store = start(embedding_finetuning_period=4)
+    answer(environment, store)
+    assert update(environment, store) == EVERYTHING
+    environment, store = start(embedding_finetuning_period=4)
+    answer(environment, store)
+    assert update(environment, store) == ["fit_classifier"]
+
+
+@pytest.mark.parametrize(
+    ("swapped", "made_again"),
+    [
+        ("embedding/embedding.npy", ["embed", "fit_classifier"]),
+        ("classifier/classifier.npz", ["fit_classifier"]),
+        ("embedding/embedding_model_weights.pt", EVERYTHING),
+    ],
+)
+def test_older_file_put_in_the_place_of_a_newer_one_is_not_used(start, tmp_path, caplog, swapped, made_again):
+    options = {"embedding_finetuning_period": 2}
+    environment, store = start(**options)
+    update(environment, store)
+    older = shutil.copy(store.folder / swapped, tmp_path / "older")
+    answer(environment, store)
+    assert update(environment, store) == EVERYTHING
+    shutil.copy(older, store.folder / swapped)
+    caplog.clear()
+    resumed, store = start(**options)
+    assert any(record.levelno == logging.WARNING and swapped in record.getMessage() for record in caplog.records)
+    assert update(resumed, store) == made_again
+    if swapped != "embedding/embedding_model_weights.pt":
+        np.testing.assert_array_equal(resumed.embeddings, environment.embeddings)
+        np.testing.assert_array_equal(resumed.probabilities(np.arange(18)), environment.probabilities(np.arange(18)))
+
+
+@pytest.mark.parametrize("name", ["embedding/embedding.npy", "classifier/classifier.npz"])
+def test_missing_file_is_made_again(start, name):
+    environment, store = start()
+    update(environment, store)
+    (store.folder / name).unlink()
+    resumed, store = start()
+    assert "fit_network" not in update(resumed, store)
+    np.testing.assert_array_equal(resumed.probabilities(np.arange(18)), environment.probabilities(np.arange(18)))
+
+
+def test_only_new_photos_are_embedded_on_resume(start, own_photos, monkeypatch):
+    first, store = start()
+    update(first, store)
+    Image.new("RGB", (20, 20), "green").save(own_photos / "unlabelled" / "site0" / "a_new_one.png")
+    embedded = []
+    real_embed = EmbeddingTrainer.embed
+
+    def watched_embed(self, dataset, rows):
+        embedded.append(rows.tolist())
+        return real_embed(self, dataset, rows)
+
+    monkeypatch.setattr(EmbeddingTrainer, "embed", watched_embed)
+    resumed, store = start()
+    assert update(resumed, store) == ["embed", "fit_classifier"]
+    assert embedded == [[18]]
+    assert 18 in resumed.pools.unlabelled
+    np.testing.assert_array_equal(resumed.embeddings[:18], first.embeddings)
+    again, store = start()
+    assert update(again, store) == []
+
+
+def test_pixel_statistics_stay_as_they_were_at_the_first_start(start, own_photos):
+    first, _ = start()
+    for name in ("train/deer/bright.png", "unlabelled/site0/snow.png"):
+        Image.new("RGB", (20, 20), "white").save(own_photos / name)
+    resumed, _ = start()
+    assert len(resumed.dataset) == 20
+    np.testing.assert_array_equal(resumed.embedder.pixel_mean, first.embedder.pixel_mean)
+    np.testing.assert_array_equal(resumed.embedder.pixel_std, first.embedder.pixel_std)
+
+
+def test_new_class_folder_gets_a_column_and_old_classes_keep_theirs(start, own_photos):
+    changes = {"embedding_loss_type": "softmax"}
+    first, store = start(**changes)
+    update(first, store)
+    (own_photos / "train" / "aardvark").mkdir()
+    resumed, store = start(**changes)
+    assert resumed.dataset.classes == ("badger", "deer", "fox", "wolf", "aardvark")
+    assert update(resumed, store) == ["fit_classifier"]
+    np.testing.assert_array_equal(resumed.embeddings, first.embeddings)
+    assert resumed.probabilities(np.arange(2)).shape == (2, 5)
+    assert resumed.embedder.net.classifier.weight.shape == (5, 8)
+
+
+@pytest.mark.parametrize("changes", [{"classifier_params": {"max_iter": 31}}, {"normalize_embedding": False}])
+def test_changed_classifier_settings_outdate_the_classifier_only(start, changes):
+    environment, store = start()
+    update(environment, store)
+    resumed, store = start(**changes)
+    assert update(resumed, store) == ["fit_classifier"]
+
+
+def test_own_estimator_is_fitted_again_on_resume_and_gives_the_same(start):
+    options = {"classifier": LogisticRegression(), "classifier_params": None}
+    first, store = start(**options)
+    update(first, store)
+    resumed, store = start(**options)
+    assert update(resumed, store) == ["fit_classifier"]
+    np.testing.assert_array_equal(resumed.probabilities(np.arange(18)), first.probabilities(np.arange(18)))
+
+
+def test_unreadable_photo_is_set_aside_and_the_run_goes_on(start, own_photos):
+    (own_photos / "unlabelled" / "site0" / "u_deer.png").write_bytes(b"no picture")  # row 10
+    (own_photos / "validation" / "fox" / "v.png").write_bytes(b"")  # row 17
+    environment, store = start()
+    assert environment.pools.set_aside.tolist() == [10, 17]
+    with (store.folder / "unreadable_images.csv").open(newline="", encoding="utf-8") as file:
+        listed = list(csv.DictReader(file))
+    assert [row["path"] for row in listed] == ["unlabelled_data/site0/u_deer.png", "validation_data/fox/v.png"]
+    assert all(row["reason"] for row in listed)
+    assert update(environment, store) == EVERYTHING
+    assert environment.evaluate().n_images == 2
+    while not environment.why_finished():
+        answer(environment, store)
+        update(environment, store)
+    assert environment.n_answers == 5
+    resumed, store = start()
+    assert resumed.pools.set_aside.tolist() == [10, 17]
+    assert update(resumed, store) == []
+
+
+def test_only_what_changed_is_saved(start):
+    environment, store = start()
+    update(environment, store)
+    names = ("embedding/embedding_model_weights.pt", "embedding/embedding.npy", "classifier/classifier.npz")
+    before = {name: (store.folder / name).stat().st_ino for name in names}  # a file written aside is another file
+    environment.save(store)
+    assert {name: (store.folder / name).stat().st_ino for name in names} == before
+    answer(environment, store)
+    update(environment, store)
+    after = {name: (store.folder / name).stat().st_ino for name in names}
+    assert [name for name in names if after[name] != before[name]] == ["classifier/classifier.npz"]
+
+
+def test_same_seed_gives_the_same_run_to_the_last_bit(start, tmp_path):
+    results = []
+    for name in ("one", "two"):
+        environment, store = start(output_dir=tmp_path / name, embedding_finetuning_period=2)
+        update(environment, store)
+        answer(environment, store)
+        update(environment, store)
+        results.append((environment.embedder.digest(), environment.probabilities(np.arange(18)).tolist()))
+    assert results[0] == results[1]
+
+
+def test_unlabelled_paths_are_all_of_that_folder_labelled_ones_too(start, new_environment):
+    environment, store = start()
+    update(environment, store)
+    answer(environment, store)
+    photos_of_a_site = ("u_badger.png", "u_deer.png", "u_fox.png")
+    assert environment.unlabelled_paths == tuple(f"site{n}/{name}" for n in (0, 1) for name in photos_of_a_site)
+    assert new_environment().unlabelled_paths == ()
+
+
+def test_run_needs_training_photos(small_config, tmp_path):
+    store = RunStore.open(small_config(output_dir=tmp_path / "run"))
+    with pytest.raises(DataError, match="train_data"):
+        ActiveLearningEnvironment.start(store)
+
+
+def test_classifier_that_cannot_be_fitted_says_so(new_environment):
+    environment = new_environment(classifier=LogisticRegression(C=-1.0))
+    with pytest.raises(ConfigError, match="LogisticRegression"):
+        update(environment)

@@ -1,0 +1,340 @@
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+
+from camera_trap_al.active_learning_methods import STRATEGIES, MarginSampling
+from camera_trap_al.config import LOSS_STRATEGIES, LOSS_TYPES, RunConfig
+from camera_trap_al.exceptions import ConfigError
+from camera_trap_al.main_scripts import run_active_learning
+
+REQUIRED = inspect.Parameter.empty
+SPECIFICATION: dict[str, Any] = {  # the 28 parameters of the 2023 package, in its order
+    "train_data": REQUIRED,
+    "unlabelled_data": REQUIRED,
+    "validation_data": None,
+    "validate_model": True,
+    "use_checkpoints": True,
+    "num_workers": 0,
+    "output_dir": "default",
+    "active_batch": 100,
+    "active_learning_strategy": "margin",
+    "use_pretrained": True,
+    "embedding_arch": "resnet18",
+    "embedding_loss_type": "triplet",
+    "embedding_loss_margin": 1.0,
+    "embedding_loss_data_strategy": "random",
+    "feat_dim": 256,
+    "normalize_embedding": True,
+    "extract_embedding_batch_size": 256,
+    "embedding_finetuning_period": 2000,
+    "embedding_finetuning_lr": 0.0001,
+    "embedding_finetuning_weight_decay": 0,
+    "embedding_finetuning_num_epochs": 20,
+    "embedding_finetuning_loader_type": "balanced",
+    "embedding_train_lr": 0.00001,
+    "embedding_train_weight_decay": 0.0005,
+    "embedding_train_num_epochs": 5,
+    "embedding_train_loader_type": "single",
+    "balanced_loader_num_classes": 20,
+    "balanced_loader_num_samples": 10,
+}
+NEW = {
+    "seed": None,
+    "device": None,
+    "pretrained_weights": None,
+    "label_source": None,
+    "max_labels": None,
+    "classifier": "mlp",
+    "classifier_params": None,
+}
+DEFAULTS = {name: None if default is REQUIRED else default for name, default in (SPECIFICATION | NEW).items()}
+
+NO_FOLDER = [3, "", b"/tmp", "/not/there", Path("not there"), "~nobody-of-this-name/photos"]
+NO_BOOLEAN = [1, 0, "True", None]
+NO_COUNT = [0, -1, 1.0, "1", None, True, float("nan")]
+NO_NATURAL = [-1, 0.5, "0", None, False]
+NO_POSITIVE = [0, -1.0, float("nan"), float("inf"), "1", None, True, 1j]
+NO_WEIGHT_DECAY = [-0.1, float("nan"), float("inf"), "0", None, False]
+BAD: dict[str, list[Any]] = {
+    "train_data": NO_FOLDER,
+    "unlabelled_data": NO_FOLDER,
+    "validation_data": NO_FOLDER,
+    "validate_model": NO_BOOLEAN,
+    "use_checkpoints": NO_BOOLEAN,
+    "num_workers": NO_NATURAL,
+    "output_dir": [3, None, "", __file__, "~nobody-of-this-name/run"],
+    "active_batch": NO_COUNT,
+    "active_learning_strategy": ["", "Margin", 3, None, MarginSampling, object()],
+    "use_pretrained": NO_BOOLEAN,
+    "embedding_loss_type": ["", "Softmax", 3, None, ["softmax"]],
+    "embedding_loss_margin": NO_POSITIVE,
+    "embedding_loss_data_strategy": ["", "hard", 3, None],
+    "feat_dim": NO_COUNT,
+    "normalize_embedding": NO_BOOLEAN,
+    "extract_embedding_batch_size": NO_COUNT,
+    "embedding_finetuning_period": NO_COUNT,
+    "embedding_finetuning_lr": NO_POSITIVE,
+    "embedding_finetuning_weight_decay": NO_WEIGHT_DECAY,
+    "embedding_finetuning_num_epochs": NO_NATURAL,
+    "embedding_finetuning_loader_type": ["", "both", 3, None],
+    "embedding_train_lr": NO_POSITIVE,
+    "embedding_train_weight_decay": NO_WEIGHT_DECAY,
+    "embedding_train_num_epochs": NO_NATURAL,
+    "embedding_train_loader_type": ["", "both", 3, None],
+    "balanced_loader_num_classes": NO_COUNT,
+    "balanced_loader_num_samples": NO_COUNT,
+    "seed": [-1, 0.5, "1", True],
+    "pretrained_weights": [3, "", "/not/there.pth", Path(__file__).parent],
+    "label_source": [3, "person", object(), type("Source", (), {"request_labels": lambda self: None})],
+    "max_labels": [-1, 0.5, "1", True],
+    "classifier": ["svm", 3, None, LogisticRegression, object()],
+}
+CHECKED_ELSEWHERE = {"embedding_arch", "device"}  # deep_learning knows what there is
+
+
+def problems_of(**arguments: Any) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        RunConfig(**arguments)
+    return caught.value.problems
+
+
+def test_run_active_learning_has_the_specifications_parameters_and_then_new_ones_by_keyword_only():
+    parameters = inspect.signature(run_active_learning).parameters.values()
+    positional = {each.name: each.default for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD}
+    keyword_only = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+    assert len(positional) == 28
+    assert list(positional.items()) == list(SPECIFICATION.items())
+    assert keyword_only == NEW
+    assert len(parameters) == len(SPECIFICATION) + len(NEW)
+
+
+def test_the_settings_are_the_parameters_in_their_order_with_their_defaults():
+    config = RunConfig()
+    assert {name: getattr(config, name) for name in DEFAULTS} == DEFAULTS
+    assert list(inspect.signature(RunConfig).parameters) == list(DEFAULTS)
+
+
+def test_every_setting_has_a_case_here():
+    assert set(BAD) | CHECKED_ELSEWHERE | {"classifier_params"} == set(DEFAULTS)
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
+def test_a_bad_value_is_refused_with_name_value_and_the_default_as_the_way_out(name, value):
+    (problem,) = problems_of(**{name: value})
+    assert problem.startswith(f"{name} must be ")
+    assert f"; got {value!r}." in problem
+    default = DEFAULTS[name]
+    assert problem.endswith(f"The default is {default!r}.") if default is not None else "The default" not in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_workers", 0),
+        ("active_batch", np.int64(1)),
+        ("embedding_train_num_epochs", 0),
+        ("embedding_train_weight_decay", 0),
+        ("embedding_train_lr", np.float32(1e-3)),
+        ("embedding_loss_margin", 1),
+        ("use_pretrained", np.bool_(False)),
+        ("output_dir", Path("not there yet")),
+        ("train_data", Path(__file__).parent),
+        ("validation_data", "~"),
+        ("pretrained_weights", __file__),
+        ("max_labels", 0),
+        ("seed", 2**40),
+        ("classifier", LogisticRegression()),
+        *(("active_learning_strategy", strategy) for strategy in STRATEGIES),
+        *(("embedding_loss_type", loss) for loss in LOSS_TYPES),
+        *(("embedding_train_loader_type", loader) for loader in ("single", "balanced")),
+    ],
+)
+def test_a_good_value_is_taken_as_it_is(name, value):
+    assert getattr(RunConfig(**{name: value}), name) is value
+
+
+def test_all_problems_are_told_at_once():
+    problems = problems_of(active_batch=0, feat_dim=-1, use_pretrained="yes", classifier_params={"alpa": 1})
+    assert [problem.split()[0] for problem in problems] == [
+        "active_batch",
+        "use_pretrained",
+        "feat_dim",
+        "classifier_params",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "offered"),
+    [
+        ("active_learning_strategy", "margn", "margin"),
+        ("embedding_loss_type", "triplets", "triplet"),
+        ("embedding_loss_data_strategy", "semihard", "semi_hard"),
+        ("embedding_train_loader_type", "balance", "balanced"),
+        ("classifier", "mpl", "mlp"),
+    ],
+)
+def test_a_mistyped_name_is_answered_with_the_nearest(name, typed, offered):
+    (problem,) = problems_of(**{name: typed})
+    assert f"(did you mean {offered!r}?)" in problem
+
+
+def test_a_name_like_no_other_is_answered_with_all_of_them():
+    (problem,) = problems_of(active_learning_strategy="xyz")
+    assert all(repr(name) in problem for name in STRATEGIES)
+    assert "did you mean" not in problem
+
+
+def test_where_only_an_object_will_do_no_names_are_offered():
+    (problem,) = problems_of(label_source="person")
+    assert problem == "label_source must be an object with the method request_labels(), or None; got 'person'."
+
+
+@pytest.mark.parametrize("loss", LOSS_TYPES)
+@pytest.mark.parametrize("strategy", LOSS_STRATEGIES)
+def test_only_the_triplet_loss_refuses_hard_pair(loss, strategy):
+    settings = {"embedding_loss_type": loss, "embedding_loss_data_strategy": strategy}
+    if (loss, strategy) == ("triplet", "hard_pair"):
+        (problem,) = problems_of(**settings)
+        assert "'hard_pair' makes pairs" in problem
+        assert "embedding_loss_type='siamese'" in problem
+    else:
+        RunConfig(**settings)
+
+
+def test_classifier_params_are_those_of_the_classifier():
+    RunConfig(classifier_params={"alpha": 0.1, "max_iter": 5})
+    RunConfig(classifier=RandomForestClassifier(), classifier_params={"n_estimators": 5})
+    (problem,) = problems_of(classifier=RandomForestClassifier(), classifier_params={"alpha": 0.1, "max_depth": 3})
+    assert problem.startswith("classifier_params has 'alpha', which RandomForestClassifier does not have. It has ")
+    assert "n_estimators" in problem
+    (problem,) = problems_of(classifier_params=[("alpha", 0.1)])
+    assert problem.startswith("classifier_params must be a dict of names and values; got [")
+
+
+def test_classifier_params_need_a_classifier_that_takes_parameters():
+    class Own:
+        def predict_proba(self, embeddings):
+            return embeddings
+
+    RunConfig(classifier=Own())
+    assert problems_of(classifier=Own(), classifier_params={"alpha": 1}) == (
+        "classifier_params needs a classifier that has get_params().",
+    )
+
+
+def test_a_class_in_the_place_of_a_classifier_is_told_once_even_with_parameters():
+    (problem,) = problems_of(classifier=LogisticRegression, classifier_params={"C": 1.0})
+    assert problem.startswith("classifier must be ")
+
+
+def test_a_strategy_is_given_by_name_or_as_an_object():
+    own = MarginSampling()
+    assert RunConfig(active_learning_strategy=own).strategy is own
+    for name, strategy in STRATEGIES.items():
+        assert type(RunConfig(active_learning_strategy=name).strategy) is strategy
+
+
+def test_a_run_needs_both_folders_and_every_problem_is_listed_with_those_found_elsewhere(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        RunConfig.from_arguments({"train_data": None, "feat_dim": 0}, also=["embedding_arch must be ..."])
+    assert caught.value.problems == (
+        "train_data must be the path of a folder that exists; got None.",
+        "unlabelled_data must be the path of a folder that exists; got None.",
+        "feat_dim must be a whole number of at least 1; got 0. The default is 256.",
+        "embedding_arch must be ...",
+    )
+    with pytest.raises(ConfigError) as caught:
+        RunConfig.from_arguments({"train_data": tmp_path / "a", "unlabelled_data": tmp_path})
+    expected = f"train_data must be the path of a folder that exists; got {tmp_path / 'a'!r}."
+    assert caught.value.problems == (expected,)  # and does not offer None, which a run cannot do with
+
+
+def test_good_arguments_make_the_settings(tmp_path):
+    config = RunConfig.from_arguments({"train_data": tmp_path, "unlabelled_data": str(tmp_path), "seed": 3})
+    assert config == RunConfig(train_data=tmp_path, unlabelled_data=str(tmp_path), seed=3)
+
+
+def test_folders_are_absolute_and_home_is_understood(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = RunConfig(train_data="photos", unlabelled_data="~/photos", output_dir="~/run")
+    assert config.folder("train_data") == config.folder("unlabelled_data") == tmp_path / "photos"
+    assert config.folder("validation_data") is None
+    assert config.run_dir == tmp_path / "run"
+    assert RunConfig().run_dir == tmp_path / "Active Learning Files"
+
+
+def test_the_two_trainings_have_their_own_settings():
+    config = RunConfig(embedding_train_lr=0.1, embedding_finetuning_num_epochs=3)
+    training, finetuning = config.training, config.finetuning
+    assert (training.name, training.lr, training.weight_decay, training.num_epochs, training.loader_type) == (
+        "train",
+        0.1,
+        0.0005,
+        5,
+        "single",
+    )
+    assert (finetuning.name, finetuning.lr, finetuning.weight_decay, finetuning.num_epochs) == (
+        "finetuning",
+        0.0001,
+        0,
+        3,
+    )
+    assert finetuning.loader_type == "balanced"
+
+
+def test_a_resumed_run_keeps_the_network_and_the_seed():
+    # "Embedding model" is the group that the specification ignores on resume; the data folders may move.
+    assert set(RunConfig().kept_settings()) == {
+        "use_pretrained",
+        "embedding_arch",
+        "embedding_loss_type",
+        "embedding_loss_margin",
+        "embedding_loss_data_strategy",
+        "feat_dim",
+        "seed",
+    }
+
+
+def test_kept_settings_are_plain_values_also_when_numpy_gave_them():
+    config = RunConfig(
+        feat_dim=np.int64(32), embedding_loss_margin=np.float32(0.5), use_pretrained=np.bool_(True), seed=np.int32(4)
+    )
+    kept = config.kept_settings()
+    assert json.loads(json.dumps(kept)) == kept
+    assert (kept["feat_dim"], kept["embedding_loss_margin"], kept["use_pretrained"], kept["seed"]) == (32, 0.5, True, 4)
+
+
+def test_a_seed_is_drawn_only_when_none_is_given():
+    assert RunConfig(seed=0).with_seed().seed == 0
+    drawn = {RunConfig().with_seed().seed for _ in range(8)}
+    assert len(drawn) > 1
+    assert all(isinstance(seed, int) and seed >= 0 for seed in drawn)
+
+
+def test_the_generator_of_a_stage_is_reproducible_and_independent_of_all_others():
+    def numbers(seed: int, stage: str, count: int) -> tuple[int, ...]:
+        return tuple(RunConfig(seed=seed).generator(stage, count).integers(2**62, size=4))
+
+    keys = [(seed, stage, count) for seed in (0, 1, 2**33) for stage in ("query", "train") for count in (0, 1, 2)]
+    drawn = [numbers(*key) for key in keys]
+    assert drawn == [numbers(*key) for key in keys]
+    assert len(set(drawn)) == len(keys)
+
+
+def test_generators_leave_the_global_one_alone():
+    before = np.random.get_state()[1].copy()  # noqa: NPY002  this is about the global generator
+    RunConfig(seed=1).with_seed().generator("query", 1).random(10)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+def test_settings_cannot_be_changed_later():
+    with pytest.raises(AttributeError):
+        RunConfig().feat_dim = 3

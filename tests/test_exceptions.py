@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+
+from camera_trap_al import exceptions
+from camera_trap_al.exceptions import (
+    CameraTrapALError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    EmptyPoolError,
+    LabelFault,
+    LabelFileError,
+    WeightsUnavailableError,
+)
+
+PATH = Path("somewhere")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigError("no"),
+        DataError("no"),
+        LabelFileError("no", []),
+        EmptyPoolError("no"),
+        CheckpointError("no", PATH),
+        WeightsUnavailableError("no", PATH),
+    ],
+)
+def test_every_error_is_caught_as_one_of_the_package_and_says_its_message(error):
+    assert isinstance(error, CameraTrapALError)
+    assert str(error) == "no"
+
+
+def test_bad_input_is_also_a_value_error():
+    # DESIGN.md 5 names the builtin of each error in brackets.
+    are_value_errors = {name for name in exceptions.__all__ if issubclass(getattr(exceptions, name), ValueError)}
+    assert are_value_errors == {"ConfigError", "DataError", "LabelFileError"}
+
+
+def test_one_config_problem_is_the_message_and_several_are_listed():
+    assert ConfigError("a is bad.").problems == ("a is bad.",)
+    several = ConfigError(["a is bad.", "b is bad."])
+    assert several.problems == ("a is bad.", "b is bad.")
+    assert str(several) == "2 settings cannot be used:\n  - a is bad.\n  - b is bad."
+
+
+def test_errors_carry_what_is_needed_to_act_on_them():
+    assert DataError("no", PATH).path == PATH
+    assert DataError("several").path is None
+    assert CheckpointError("no", PATH).path == PATH
+    weights = WeightsUnavailableError("no", PATH, "https://example.org/weights")
+    assert (weights.path, weights.url) == (PATH, "https://example.org/weights")
+
+
+@pytest.mark.parametrize(
+    ("row", "file", "shown"),
+    [
+        (3, "a/1.jpg", "row 3, a/1.jpg: Bad. Mend it."),
+        (None, "a/1.jpg", "a/1.jpg: Bad. Mend it."),
+        (3, "", "row 3: Bad. Mend it."),
+        (None, "", "Bad. Mend it."),
+    ],
+)
+def test_a_label_fault_says_where_it_is_as_far_as_that_is_known(row, file, shown):
+    assert str(LabelFault(row, file, "Bad.", "Mend it.")) == shown
+
+
+def test_a_label_file_error_lists_every_fault():
+    faults = [LabelFault(2, "a", "Bad.", "Mend it."), LabelFault(None, "b", "Missing.", "Add it.")]
+    error = LabelFileError("Two faults.", faults)
+    assert error.faults == tuple(faults)
+    assert str(error) == "Two faults.\n  - row 2, a: Bad. Mend it.\n  - b: Missing. Add it."

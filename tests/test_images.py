@@ -1,0 +1,199 @@
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from camera_trap_al.exceptions import DataError
+from camera_trap_al.images import IMAGE_BYTES, IMAGE_SIZE, read_photo
+
+SIZE = (IMAGE_SIZE, IMAGE_SIZE)
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def plain_decode(path: Path) -> np.ndarray:
+    """The reference: Pillow's full decode and bilinear resize, upright."""
+    with Image.open(path) as photo:
+        return np.asarray(ImageOps.exif_transpose(photo).convert("RGB").resize(SIZE, Image.Resampling.BILINEAR))
+
+
+def quarters() -> Image.Image:
+    """A photo with another colour in each corner."""
+    image = Image.new("RGB", (64, 48), RED)
+    image.paste(GREEN, (32, 0, 64, 24))
+    image.paste(BLUE, (0, 24, 32, 48))
+    image.paste(WHITE, (32, 24, 64, 48))
+    return image
+
+
+def corners(pixels: np.ndarray) -> list[tuple[int, ...]]:
+    """The colours of the corners, each channel 0 or 255, clockwise from the upper left."""
+    middle = IMAGE_SIZE // 4
+    at = [(middle, middle), (middle, -middle), (-middle, -middle), (-middle, middle)]
+    return [tuple(255 * (pixels[y, x] > 127)) for y, x in at]
+
+
+def exif_with(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def test_a_photo_becomes_a_square_of_rgb_bytes(tmp_path):
+    quarters().save(tmp_path / "a.png")
+    pixels = read_photo(tmp_path / "a.png")
+    assert (pixels.shape, pixels.dtype, pixels.nbytes) == ((256, 256, 3), np.uint8, IMAGE_BYTES)
+    assert corners(pixels) == [RED, GREEN, WHITE, BLUE]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photo_stands_upright_as_its_exif_data_says(tmp_path, orientation, suffix):
+    path = tmp_path / f"a{suffix}"
+    quarters().save(path, exif=exif_with(orientation), quality=95)
+    np.testing.assert_array_equal(read_photo(path), plain_decode(path))
+
+
+def test_a_photo_that_was_taken_on_edge_is_turned_by_a_quarter(tmp_path):
+    quarters().save(tmp_path / "a.jpg", exif=exif_with(6), quality=95)  # 6: the left side belongs at the top
+    assert corners(read_photo(tmp_path / "a.jpg")) == [BLUE, RED, GREEN, WHITE]
+
+
+def test_damaged_exif_data_does_not_spoil_good_pixels(tmp_path):
+    # A number of the wrong type: Pillow raises TypeError or struct.error when it writes such data again.
+    exif = exif_with(6)
+    exif[0x011A] = 72.0  # XResolution, a rational number (type 5)
+    buffer = io.BytesIO()
+    quarters().save(buffer, "JPEG", exif=exif, quality=95)
+    whole = buffer.getvalue()
+    at = whole.index(struct.pack(">HH", 0x011A, 5))
+    failed_by_pillow = 0
+    for wrong_type in range(1, 13):
+        path = tmp_path / f"{wrong_type}.jpg"
+        path.write_bytes(whole[:at] + struct.pack(">HH", 0x011A, wrong_type) + whole[at + 4 :])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's about the damage
+            assert corners(read_photo(path)) == [BLUE, RED, GREEN, WHITE]
+            try:
+                plain_decode(path)
+            except (TypeError, struct.error, AttributeError):
+                failed_by_pillow += 1
+    assert failed_by_pillow, "the data is not odd enough to show anything"
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "LA", "RGBA", "P", "CMYK"])
+def test_every_colour_mode_becomes_rgb_as_pillow_converts_it(tmp_path, mode):
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    quarters().convert(mode).save(path)
+    with Image.open(path) as photo:
+        assert photo.mode == mode
+    np.testing.assert_array_equal(read_photo(path), plain_decode(path))
+
+
+@pytest.mark.parametrize("transparency", [0, bytes([0, 128, 255, 255])])
+def test_transparency_changes_no_colour_and_gives_no_warning(tmp_path, transparency):
+    image = quarters().quantize(4)
+    image.save(tmp_path / "clear.png", transparency=transparency)
+    image.save(tmp_path / "opaque.png")
+    np.testing.assert_array_equal(read_photo(tmp_path / "clear.png"), read_photo(tmp_path / "opaque.png"))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.pgm"])
+def test_sixteen_bits_are_scaled_and_not_clipped_to_white(tmp_path, name):
+    grey = np.linspace(0, 65535, IMAGE_SIZE * IMAGE_SIZE).astype(np.uint16).reshape(SIZE)
+    if name == "a.pgm":
+        (tmp_path / name).write_bytes(b"P5 256 256 65535\n" + grey.astype(">u2").tobytes())
+    else:
+        Image.fromarray(grey).save(tmp_path / name)
+    np.testing.assert_array_equal(read_photo(tmp_path / name), np.repeat((grey // 256)[:, :, None], 3, axis=2))
+
+
+def test_the_suffix_does_not_matter_to_the_decoder(tmp_path):
+    quarters().save(tmp_path / "a.jpg", "PNG")
+    assert corners(read_photo(tmp_path / "a.jpg")) == [RED, GREEN, WHITE, BLUE]
+
+
+def truncated(path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    Image.fromarray(pixels).save(path, "JPEG")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        truncated,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_text("This is a text file, whatever it is called."),
+        lambda path: path.mkdir(),
+        lambda path: None,
+    ],
+    ids=["truncated", "empty", "text", "a folder", "not there"],
+)
+def test_what_cannot_be_decoded_is_a_data_error_that_names_it(tmp_path, spoil):
+    path = tmp_path / "a.jpg"
+    spoil(path)
+    with pytest.raises(DataError, match=r"a\.jpg: cannot be read as an image \(.+\)") as caught:
+        read_photo(path)
+    assert caught.value.path == path
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".bmp", ".ppm"])
+def test_damaged_bytes_give_pixels_or_a_data_error_and_never_another_error(tmp_path, suffix):
+    rng = np.random.default_rng(7)
+    path = tmp_path / f"a{suffix}"
+    quarters().save(path, **({} if suffix in {".bmp", ".ppm"} else {"exif": exif_with(6)}))
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    for _ in range(60):
+        damaged = whole.copy()
+        damaged[rng.integers(0, min(len(damaged), 400), 3)] = rng.integers(0, 256, 3)
+        path.write_bytes(damaged.tobytes())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's about the damage
+            try:
+                assert read_photo(path).shape == (256, 256, 3)
+            except DataError as error:
+                assert error.path == path
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    """A PNG that says it is so large and holds no pixels."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("bound_of_pillow", [Image.MAX_IMAGE_PIXELS, None])
+def test_a_huge_photo_is_refused_without_decoding(tmp_path, monkeypatch, bound_of_pillow):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", bound_of_pillow)  # some programs take Pillow's own bound away
+    path = tmp_path / "a.png"
+    path.write_bytes(png_of_size(20_000, 20_000))
+    with pytest.raises(DataError, match=r"a\.png: .*(400000000|20000 x 20000) pixels"):
+        read_photo(path)
+
+
+def test_a_large_jpeg_decoded_small_is_near_the_full_decode(tmp_path):
+    y, x = np.mgrid[0:1024, 0:1280] / 1024
+    waves = [np.sin(9 * x + 5 * y), np.cos(7 * x * y), np.sin(40 * x) * np.cos(30 * y)]
+    pixels = (127.5 * (1 + np.stack(waves, axis=2))).astype(np.uint8)
+    path = tmp_path / "a.jpg"
+    Image.fromarray(pixels).save(path, quality=90)
+    assert np.abs(read_photo(path).astype(float) - plain_decode(path)).mean() < 1.0
+
+
+@pytest.mark.data
+def test_real_photos_decoded_small_are_near_the_full_decode(data):
+    differences = [
+        np.abs(read_photo(path).astype(float) - plain_decode(path)).mean()
+        for path in sorted((data / "camera_trap_fullsize").glob("*.jpg"))
+    ]
+    assert len(differences) >= 30
+    assert np.mean(differences) < 1.0  # grey levels, so 1/255 of the range
+    assert max(differences) < 1.5

@@ -1,0 +1,191 @@
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from camera_trap_al import start_screen as module
+from camera_trap_al.config import RunConfig
+from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
+from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
+from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
+from camera_trap_al.query import Answer
+from camera_trap_al.run_store import RunStore
+from camera_trap_al.start_screen import start_screen, synchronised_by
+
+
+@pytest.fixture
+def started(photo_folders, tmp_path):
+    """Function that starts or resumes the run of this test and gives it with its run folder."""
+
+    def make(**changes):
+        settings = {
+            "train_data": photo_folders.train,
+            "unlabelled_data": photo_folders.unlabelled,
+            "validation_data": photo_folders.validation,
+            "output_dir": tmp_path / "run",
+            "embedding_arch": "shufflenet_v2_x0_5",
+            "feat_dim": 8,
+            "use_pretrained": False,
+            "embedding_train_num_epochs": 1,
+            "seed": 1,
+            "device": "cpu",
+        }
+        store = RunStore.open(RunConfig(**(settings | changes)))
+        return ActiveLearningEnvironment.start(store), store
+
+    return make
+
+
+def screen(started_run):
+    environment, store = started_run
+    return start_screen(environment, store.folder)
+
+
+def line_of(text, title):
+    (line,) = [line for line in text.splitlines() if line.strip().startswith(title)]
+    return line
+
+
+def test_photos_and_classes_are_counted(started, photo_folders):
+    text = screen(started())
+    assert f"3 photos in {photo_folders.train}" in line_of(text, "Training")
+    assert f"5 photos in {photo_folders.unlabelled}" in line_of(text, "Unlabelled")
+    assert f"2 photos in {photo_folders.validation}" in line_of(text, "Validation")
+    assert line_of(text, "Classes").split("  ")[-1].strip() == "3: boar 1, deer 2, fox 0"
+    assert "passed over" not in text and "WARNING" not in text
+
+
+def test_files_passed_over_are_counted_by_suffix(started, photo_folders, make_photo):
+    for name in ("north/a.txt", "north/b.TXT", "south/a/movie.mp4", "south/no_suffix"):
+        (photo_folders.unlabelled / name).write_text("not a photo")
+    make_photo(photo_folders.unlabelled / "top.jpg", seed=99)
+    line = line_of(screen(started()), "Unlabelled")
+    assert line.startswith("  Unlabelled   5 photos")
+    for part in ("2 .txt", "1 .mp4", "1 without suffix", "1 photos directly in the folder"):
+        assert part in line
+
+
+def test_device_disk_time_and_run_folder_are_told(started, tmp_path):
+    text = screen(started())
+    free = shutil.disk_usage(tmp_path).free / 1e9
+    assert line_of(text, "Run folder").endswith(str(tmp_path / "run"))
+    assert "CPU" in line_of(text, "Device")
+    told = re.search(r"([\d.]+) GB needed, ([\d.]+) GB free", line_of(text, "Disk"))
+    assert float(told[2]) == pytest.approx(free, abs=1)
+    assert re.search(r"about \d+ (seconds|minutes)", line_of(text, "First question"))
+
+
+def test_disk_needed_is_that_of_photos_embeddings_and_networks(started, monkeypatch):
+    environment, store = started()
+    monkeypatch.setattr(ExtendedImageFolder, "__len__", lambda self: 100_000)
+    weights = sum(tensor.nbytes for tensor in environment.embedder.net.state_dict().values())
+    needed = 100_000 * (256 * 256 * 3 + 8 * 4) + 3 * weights
+    assert f"{needed / 1e9:.1f} GB needed" in module._disk(environment, store.folder)
+
+
+def test_time_to_the_first_question_is_that_of_training_and_embedding(started, monkeypatch):
+    """10 photos to embed, and 3 to train on for 4 epochs, each taking three times as long as embedding: 46 x 2 s."""
+    monkeypatch.setattr(EmbeddingTrainer, "seconds_per_photo", lambda self, images: 2.0)
+    text = screen(started(embedding_train_num_epochs=4))
+    assert "in about 2 minutes" in line_of(text, "First question")
+    environment, _ = started(embedding_train_num_epochs=4)
+    assert module._seconds_to_first_question(environment) == pytest.approx(92, abs=2)  # decoding takes some time too
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.0, "1 seconds"), (89, "89 seconds"), (600, "10 minutes"), (9000, "2.5 hours")]
+)
+def test_durations_are_told_roughly(seconds, told):
+    assert module._duration(seconds) == told
+
+
+def test_at_most_32_photos_are_decoded_for_it(started, photo_folders, make_photo, monkeypatch):
+    for number in range(60):
+        make_photo(photo_folders.unlabelled / "north" / f"more_{number}.jpg", seed=100 + number)
+    decoded = []
+    real_read = module.read_photo
+    monkeypatch.setattr(module, "read_photo", lambda path: decoded.append(path) or real_read(path))
+    screen(started())
+    assert len(decoded) == 32
+    assert len({path.parent.parent for path in decoded}) > 1  # from the whole range, not the first ones
+
+
+def test_photos_that_cannot_be_read_do_not_stop_it(started, photo_folders):
+    for photo in photo_folders.train.parent.rglob("*.jpg"):
+        photo.write_bytes(f"no picture {photo.name}".encode())
+    assert "First question in about" in screen(started())
+
+
+def test_some_unreadable_photos_do_not_stop_it(started, photo_folders):
+    (photo_folders.unlabelled / "north" / "4.jpg").write_bytes(b"")
+    assert "First question in about" in screen(started())
+
+
+def test_run_with_all_photos_set_aside_does_not_stop_it(started):
+    environment, store = started()
+    environment.pools.is_set_aside[:] = True
+    assert "First question in about" in screen((environment, store))
+
+
+def test_resumed_run_tells_what_is_done(started):
+    environment, store = started()
+    query = store.ask(environment.pools.unlabelled[:2])
+    store.commit(query, Answer({int(row): 0 for row in query.rows}))
+    text = screen(started())
+    assert "2 answers so far, 3 photos to go" in line_of(text, "Labels")
+    assert "boar 3, deer 2, fox 0" in line_of(text, "Classes")
+
+
+def test_many_classes_are_not_all_listed(started, photo_folders):
+    for number in range(40):
+        (photo_folders.train / f"species{number:02d}").mkdir()
+    line = line_of(screen(started()), "Classes")
+    assert " 43: " in line and line.endswith("and 13 more")
+    assert line.count(",") == 29
+
+
+def test_run_folder_in_a_synchronised_folder_is_warned_of(started, tmp_path):
+    text = screen(started(output_dir=tmp_path / "OneDrive - Forest Institute" / "run"))
+    (warning,) = [line for line in text.splitlines() if "WARNING" in line]
+    assert "OneDrive" in warning and "output_dir" in warning
+
+
+@pytest.mark.parametrize("name", ["train", "unlabelled", "validation"])
+def test_run_folder_inside_the_photos_is_warned_of(started, photo_folders, name):
+    root = getattr(photo_folders, name)
+    text = screen(started(output_dir=root / "run"))
+    (warning,) = [line for line in text.splitlines() if "WARNING" in line]
+    assert f"{name}_data" in warning and str(root) in warning
+
+
+@pytest.mark.parametrize(
+    ("folder", "program"),
+    [
+        ("/home/ann/Dropbox/run", "Dropbox"),
+        ("/home/ann/dropbox (Lab)/run", "Dropbox"),
+        ("/Users/ann/Library/CloudStorage/GoogleDrive-ann@lab.org/My Drive/run", "Google Drive"),
+        ("/Users/ann/Library/Mobile Documents/com~apple~CloudDocs/run", "iCloud"),
+        ("/Users/ann/Library/CloudStorage/Box-Box/run", "Box"),
+        ("/home/ann/photos/run", None),
+        ("/home/ann/boxes/run", None),
+    ],
+)
+def test_synchronised_folders_are_told_by_their_names(folder, program):
+    assert synchronised_by(Path(folder)) == program
+
+
+def test_users_own_network_and_no_run_are_described_as_well(photo_folders, tmp_path):
+    class Own:
+        pixel_mean = pixel_std = None
+
+    dataset = ExtendedImageFolder.from_folders(photo_folders.train)
+    text = start_screen(ActiveLearningEnvironment(dataset, RunConfig(seed=1), Own()), tmp_path)
+    assert "that of your model" in line_of(text, "Device")
+    assert "boar 1, deer 2, fox 0" in text
+
+
+def test_grey_and_tiny_photos_are_fine_for_the_trial(started, photo_folders):
+    Image.new("L", (1, 1)).save(photo_folders.unlabelled / "north" / "tiny.png")
+    assert "First question" in screen(started())
