@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import LabelBinarizer
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it publishes no type information
+from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from camera_trap_al.exceptions import ConfigError

@@ -17,7 +17,7 @@ from camera_trap_al.files import written_aside
 from camera_trap_al.images import IMAGE_BYTES, IMAGE_SIZE, read_photo
 from camera_trap_al.pools import IndexArray
 
-__all__ = ["ImageCache", "bytes_needed"]
+__all__ = ["ImageCache"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,11 +26,6 @@ MAX_BYTES = 20 * 1024**3
 CHUNK = 512  # photos between two writes of the record of what is valid
 
 ImageArray = NDArray[np.uint8]
-
-
-def bytes_needed(n_photos: int) -> int:
-    """Disk space that the cache of so many photos takes."""
-    return n_photos * IMAGE_BYTES
 
 
 class ImageCache:
@@ -68,15 +63,16 @@ class ImageCache:
         pixels_file = folder / "images.u8"
         present = pixels_file.stat().st_size if pixels_file.exists() else 0
         room = min(MAX_BYTES, present + shutil.disk_usage(folder).free // 2)
-        if bytes_needed(n_rows) > room:
+        needed = n_rows * IMAGE_BYTES
+        if needed > room:
             logger.info(
                 "Decoded photos are not kept: they need %.1f GB and %.1f GB may be used; they are decoded each time.",
-                bytes_needed(n_rows) / 1e9,
+                needed / 1e9,
                 room / 1e9,
             )
             return
         with pixels_file.open("ab") as file:
-            file.truncate(max(present, bytes_needed(n_rows)))
+            file.truncate(max(present, needed))
         self._pixels = np.memmap(pixels_file, np.uint8, "r+", shape=(n_rows, *SHAPE))
         self._fingerprints_file = folder / "fingerprints.u64"
         self._fingerprints = np.zeros(n_rows, np.uint64)
@@ -84,6 +80,11 @@ class ImageCache:
             n_kept = min(n_rows, present // IMAGE_BYTES)  # pixels that are gone are not believed in either
             known = np.fromfile(self._fingerprints_file, np.uint64, n_kept)
             self._fingerprints[: len(known)] = known
+
+    @property
+    def n_bytes(self) -> int:
+        """Disk space that the decoded photos take in the end; 0 if they are not kept."""
+        return 0 if self._pixels is None else self._pixels.nbytes
 
     def fill(self, rows: IndexArray) -> dict[int, str]:
         """Decode the photos of `rows` that are not in the cache yet, or, without a cache, see whether they can be.

@@ -69,8 +69,8 @@ class Pools:
 
     @property
     def answered(self) -> IndexArray:
-        """Rows of the unlabelled folder that have a label by now, ascending; a subset of `labelled`."""
-        return self._rows((self.roles == Role.UNLABELLED) & (self.targets != UNLABELLED))
+        """Rows of the unlabelled folder that have a label by now, ascending, also those set aside since."""
+        return np.flatnonzero((self.roles == Role.UNLABELLED) & (self.targets != UNLABELLED))
 
     @property
     def set_aside(self) -> IndexArray:

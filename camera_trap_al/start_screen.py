@@ -12,7 +12,6 @@ from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningE
 from camera_trap_al.deep_learning.device import describe_device
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.exceptions import DataError
-from camera_trap_al.image_cache import bytes_needed
 from camera_trap_al.images import read_photo
 from camera_trap_al.pools import UNLABELLED, IndexArray, Role
 
@@ -45,8 +44,7 @@ def start_screen(env: ActiveLearningEnvironment, run_dir: Path) -> str:
         f"  Classes      {_class_counts(env)}",
         f"  Device       {_device(env)}",
         f"  Disk         {_disk(env, run_dir)}",
-        f"  First question in about {_duration(_seconds_to_first_question(env))}, by a trial with {SAMPLE} photos"
-        " (training of the classifier not counted)",
+        f"  Time         {_time(env)}",
     ]
     return "\n".join(lines + [f"  WARNING: {risk}" for risk in _risks(env, run_dir)])
 
@@ -83,27 +81,32 @@ def _device(env: ActiveLearningEnvironment) -> str:
 
 
 def _disk(env: ActiveLearningEnvironment, run_dir: Path) -> str:
-    n_photos = len(env.dataset)
-    needed = bytes_needed(n_photos) + n_photos * env.config.feat_dim * 4
+    return f"{_bytes_needed(env) / 1e9:.1f} GB needed, {shutil.disk_usage(run_dir).free / 1e9:.1f} GB free"
+
+
+def _bytes_needed(env: ActiveLearningEnvironment) -> int:
+    needed = env.dataset.cache.n_bytes + len(env.dataset) * env.config.feat_dim * np.float32().nbytes
     if isinstance(env.embedder, EmbeddingTrainer):
         needed += MODEL_COPIES * sum(tensor.nbytes for tensor in env.embedder.net.state_dict().values())
-    return f"{needed / 1e9:.1f} GB needed, {shutil.disk_usage(run_dir).free / 1e9:.1f} GB free"
+    return needed
 
 
-def _seconds_to_first_question(env: ActiveLearningEnvironment) -> float:
-    """Estimate from a sample: decode every photo, train if the run is new, embed every photo."""
-    usable = np.flatnonzero(~env.pools.is_set_aside)
-    if not isinstance(env.embedder, EmbeddingTrainer) or not len(usable):
-        return 0.0
-    sample = usable[:: max(1, len(usable) // SAMPLE)][:SAMPLE]
+def _time(env: ActiveLearningEnvironment) -> str:
+    """Estimate from a sample how long decoding, training and embedding take until the first question."""
+    to_embed = env.rows_to_embed()
+    sample = to_embed[:: max(1, len(to_embed) // SAMPLE)][:SAMPLE]
     start = time.perf_counter()
     images = _readable(env, sample)
-    seconds_to_decode = (time.perf_counter() - start) / len(sample) / env.dataset.cache.threads
-    if not len(images):
-        return 0.0
+    seconds_to_decode = (time.perf_counter() - start) / max(1, len(sample)) / env.dataset.cache.threads
+    if not isinstance(env.embedder, EmbeddingTrainer) or not len(images):
+        return "first question soon: there is little to do before it"
     seconds_to_embed = env.embedder.seconds_per_photo(images)
-    n_trained = 0 if env.n_answers else len(env.pools.labelled) * env.config.training.num_epochs
-    return len(usable) * seconds_to_decode + (len(usable) + TRAINING_STEP * n_trained) * seconds_to_embed
+    n_trained = 0 if env.is_trained else len(env.pools.labelled) * env.config.training.num_epochs
+    seconds = len(to_embed) * (seconds_to_decode + seconds_to_embed) + TRAINING_STEP * n_trained * seconds_to_embed
+    return (
+        f"first question in about {_duration(seconds)}, by a trial with {len(images)} photos (fitting the classifier "
+        "not counted)"
+    )
 
 
 def _readable(env: ActiveLearningEnvironment, rows: IndexArray) -> torch.Tensor:
@@ -117,13 +120,18 @@ def _readable(env: ActiveLearningEnvironment, rows: IndexArray) -> torch.Tensor:
 
 
 def _duration(seconds: float) -> str:
+    if seconds < 1.5:
+        return "a second"
     if seconds < 90:
-        return f"{max(1, round(seconds))} seconds"
+        return f"{round(seconds)} seconds"
     return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def _risks(env: ActiveLearningEnvironment, run_dir: Path) -> list[str]:
     risks = []
+    free = shutil.disk_usage(run_dir).free
+    if _bytes_needed(env) > free:
+        risks.append(f"the disk of {run_dir} has too little room. Free some, or choose an output_dir on another disk.")
     program = synchronised_by(run_dir)
     if program:
         risks.append(

@@ -8,7 +8,7 @@ import pytest
 
 from camera_trap_al import image_cache
 from camera_trap_al.exceptions import DataError
-from camera_trap_al.image_cache import ImageCache, bytes_needed
+from camera_trap_al.image_cache import ImageCache
 from camera_trap_al.images import IMAGE_BYTES, read_photo
 
 N = 5
@@ -202,7 +202,7 @@ def set_free(monkeypatch, n_bytes: int) -> None:
 def no_room(monkeypatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(
-        image_cache.shutil, "disk_usage", lambda folder: usage(9, 9, bytes_needed(N))
+        image_cache.shutil, "disk_usage", lambda folder: usage(9, 9, N * IMAGE_BYTES)
     )  # half is too few
 
 
@@ -213,7 +213,7 @@ def test_without_a_cache_the_photos_are_right_and_nothing_is_kept(
     if why == "no room":
         no_room(monkeypatch)
     if why == "above the bound":
-        monkeypatch.setattr(image_cache, "MAX_BYTES", bytes_needed(N) - 1)
+        monkeypatch.setattr(image_cache, "MAX_BYTES", N * IMAGE_BYTES - 1)
     cache = open_cache(folder=None if why == "no folder" else tmp_path / "cache")
     assert cache.fill(ALL) == {}
     rows = np.array([4, 1, 4])
@@ -279,4 +279,4 @@ def test_the_number_of_threads_changes_nothing(open_cache, photos, tmp_path):
 
 def test_the_space_is_that_of_the_pixels(open_cache, tmp_path):
     open_cache().fill(ALL)
-    assert bytes_needed(N) == N * 256 * 256 * 3 == (tmp_path / "cache" / "images.u8").stat().st_size
+    assert N * 256 * 256 * 3 == (tmp_path / "cache" / "images.u8").stat().st_size

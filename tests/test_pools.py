@@ -32,7 +32,13 @@ def test_every_row_is_in_exactly_one_pool_whatever_the_arrays() -> None:
     pools = Pools(roles, targets, rng.random(500) < 0.2)
     together = np.concatenate([pools.labelled, pools.unlabelled, pools.validation, pools.set_aside])
     assert sorted(together.tolist()) == list(range(500))
-    assert set(pools.answered.tolist()) < set(pools.labelled.tolist())
+    assert set(pools.answered.tolist()) - set(pools.set_aside.tolist()) < set(pools.labelled.tolist())
+
+
+def test_an_answer_counts_also_when_its_photo_is_set_aside_later(pools: Pools) -> None:
+    pools.is_set_aside[2] = True
+    assert pools.answered.tolist() == [2]
+    assert pools.labelled.tolist() == [0]
 
 
 def test_a_label_moves_a_row_from_unlabelled_to_answered(pools: Pools) -> None:

@@ -74,28 +74,41 @@ def test_device_disk_time_and_run_folder_are_told(started, tmp_path):
     assert "CPU" in line_of(text, "Device")
     told = re.search(r"([\d.]+) GB needed, ([\d.]+) GB free", line_of(text, "Disk"))
     assert float(told[2]) == pytest.approx(free, abs=1)
-    assert re.search(r"about \d+ (seconds|minutes)", line_of(text, "First question"))
+    assert re.search(r"first question in about (a second|\d+ (seconds|minutes))", line_of(text, "Time"))
 
 
-def test_disk_needed_is_that_of_photos_embeddings_and_networks(started, monkeypatch):
-    environment, store = started()
-    monkeypatch.setattr(ExtendedImageFolder, "__len__", lambda self: 100_000)
+def test_disk_needed_is_that_of_photos_embeddings_and_networks(started):
+    environment, _ = started()
     weights = sum(tensor.nbytes for tensor in environment.embedder.net.state_dict().values())
-    needed = 100_000 * (256 * 256 * 3 + 8 * 4) + 3 * weights
-    assert f"{needed / 1e9:.1f} GB needed" in module._disk(environment, store.folder)
+    assert module._bytes_needed(environment) == 10 * (256 * 256 * 3 + 8 * 4) + 3 * weights
+
+
+def test_too_little_room_on_the_disk_is_a_warning(started, monkeypatch):
+    run = started()
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: usage._replace(free=1000))
+    assert "too little room" in line_of(screen(run), "WARNING")
 
 
 def test_time_to_the_first_question_is_that_of_training_and_embedding(started, monkeypatch):
     """10 photos to embed, and 3 to train on for 4 epochs, each taking three times as long as embedding: 46 x 2 s."""
     monkeypatch.setattr(EmbeddingTrainer, "seconds_per_photo", lambda self, images: 2.0)
     text = screen(started(embedding_train_num_epochs=4))
-    assert "in about 2 minutes" in line_of(text, "First question")
-    environment, _ = started(embedding_train_num_epochs=4)
-    assert module._seconds_to_first_question(environment) == pytest.approx(92, abs=2)  # decoding takes some time too
+    assert "in about 2 minutes, by a trial with 10 photos" in line_of(text, "Time")
+
+
+def test_what_is_done_already_takes_no_time_on_resume(started):
+    environment, store = started()
+    environment.read_photos(store)
+    for update in environment.stale_models():
+        update()
+        environment.save(store)
+    assert "little to do" in line_of(screen(started()), "Time")
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(0.0, "1 seconds"), (89, "89 seconds"), (600, "10 minutes"), (9000, "2.5 hours")]
+    ("seconds", "told"),
+    [(0.0, "a second"), (1.6, "2 seconds"), (89, "89 seconds"), (600, "10 minutes"), (9000, "2.5 hours")],
 )
 def test_durations_are_told_roughly(seconds, told):
     assert module._duration(seconds) == told
@@ -115,18 +128,18 @@ def test_at_most_32_photos_are_decoded_for_it(started, photo_folders, make_photo
 def test_photos_that_cannot_be_read_do_not_stop_it(started, photo_folders):
     for photo in photo_folders.train.parent.rglob("*.jpg"):
         photo.write_bytes(f"no picture {photo.name}".encode())
-    assert "First question in about" in screen(started())
+    assert "first question soon" in screen(started())
 
 
 def test_some_unreadable_photos_do_not_stop_it(started, photo_folders):
     (photo_folders.unlabelled / "north" / "4.jpg").write_bytes(b"")
-    assert "First question in about" in screen(started())
+    assert "first question in about" in screen(started())
 
 
 def test_run_with_all_photos_set_aside_does_not_stop_it(started):
     environment, store = started()
     environment.pools.is_set_aside[:] = True
-    assert "First question in about" in screen((environment, store))
+    assert "first question soon" in screen((environment, store))
 
 
 def test_resumed_run_tells_what_is_done(started):
@@ -188,4 +201,4 @@ def test_users_own_network_and_no_run_are_described_as_well(photo_folders, tmp_p
 
 def test_grey_and_tiny_photos_are_fine_for_the_trial(started, photo_folders):
     Image.new("L", (1, 1)).save(photo_folders.unlabelled / "north" / "tiny.png")
-    assert "First question" in screen(started())
+    assert "first question in about" in screen(started())

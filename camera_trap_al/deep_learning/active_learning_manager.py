@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,10 +18,10 @@ from camera_trap_al.deep_learning.device import choose_device
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.transforms import channel_statistics
 from camera_trap_al.evaluation import EvaluationReport, evaluate
-from camera_trap_al.exceptions import DataError
+from camera_trap_al.exceptions import CheckpointError, DataError
 from camera_trap_al.logs import stage
 from camera_trap_al.photo_folders import FolderScan, scan_data_folders
-from camera_trap_al.pools import UNLABELLED, FloatArray, IndexArray, Pools, Role
+from camera_trap_al.pools import FloatArray, IndexArray, Pools, Role
 from camera_trap_al.query import Answer, Query
 from camera_trap_al.run_store import Artefact, RunStore
 
@@ -144,8 +145,7 @@ class ActiveLearningEnvironment:
     @property
     def n_answers(self) -> int:
         """Labels given over the life of the run, vanished photos included; the training folder does not count."""
-        pools = self.pools
-        return int(np.count_nonzero((pools.roles == Role.UNLABELLED) & (pools.targets != UNLABELLED)))
+        return len(self.pools.answered)
 
     def read_photos(self, store: RunStore | None = None) -> None:
         """Decode every photo, set unreadable ones aside, and measure pixel mean and standard deviation.
@@ -192,19 +192,24 @@ class ActiveLearningEnvironment:
         """
         if self._network_is_stale():
             yield self.fit_network
-        if self._embeddings_lineage != {"network": self._network_lineage["digest"]} or len(self._rows_to_embed()):
+        if self._embeddings_lineage != {"network": self._network_lineage["digest"]} or len(self.rows_to_embed()):
             yield self.embed
         if self._classifier_lineage != self._wanted_classifier_lineage():
             yield self.fit_classifier
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether the network had its first training."""
+        return bool(self._network_lineage)
+
     def _network_is_stale(self) -> bool:
-        if not self._network_lineage:
+        if not self.is_trained:
             return True
         return self.n_answers - int(self._network_lineage["answers"]) >= self.config.embedding_finetuning_period
 
     def fit_network(self) -> None:
         """Train the network on all labelled photos: the training settings the first time, then those of finetuning."""
-        settings = self.config.finetuning if self._network_lineage else self.config.training
+        settings = self.config.finetuning if self.is_trained else self.config.training
         rows = self.pools.labelled
         with stage(logger, f"Embedding network, {settings.name} on {len(rows)} photos"):
             self.embedder.fit(self.dataset, rows, settings, self.config.generator(settings.name, self.n_answers))
@@ -215,7 +220,7 @@ class ActiveLearningEnvironment:
         lineage = {"network": self._network_lineage["digest"]}
         if self._embeddings_lineage != lineage:
             self.embeddings = np.empty((len(self.dataset), 0), np.float32)
-        rows = self._rows_to_embed()
+        rows = self.rows_to_embed()
         with stage(logger, f"Embedding {len(rows)} photos"):
             embedded = self.embedder.embed(self.dataset, rows)
         if not self.embeddings.shape[1]:
@@ -223,7 +228,8 @@ class ActiveLearningEnvironment:
         self.embeddings[rows] = embedded
         self._embeddings_lineage = lineage
 
-    def _rows_to_embed(self) -> IndexArray:
+    def rows_to_embed(self) -> IndexArray:
+        """Rows of usable photos without an embedding, ascending."""
         wanted = ~self.pools.is_set_aside
         if self.embeddings.shape[1]:
             wanted &= np.isnan(self.embeddings[:, 0])
@@ -273,9 +279,16 @@ class ActiveLearningEnvironment:
         ------
         DataError
             If they are not fitted yet.
+        CheckpointError
+            If they were fitted on embeddings of another network than the present ones.
         """
         if self.scaler is None or self.classifier is None:
             raise DataError("There is no classifier yet: call the steps of stale_models() first.")
+        if self._classifier_lineage["network"] != self._embeddings_lineage.get("network"):
+            raise CheckpointError(
+                "The classifier was fitted on embeddings of another network: call the steps of stale_models() first.",
+                Path(CLASSIFIER_FILE),
+            )
         return self.scaler, self.classifier
 
     def view(self) -> PoolView:
