@@ -1,4 +1,4 @@
-"""Run the real pipeline on the shared photos, answered from known labels, and print accuracy per round and time per stage.
+"""Run the real pipeline on the shared photos with known labels; print accuracy per round and time per stage.
 
     python benchmarks/first_rounds.py DATA crops --strategies margin uniform --seeds 1 2 3
     python benchmarks/first_rounds.py DATA cifar --strategies margin uniform --seeds 1 2 3
