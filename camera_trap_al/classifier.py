@@ -204,8 +204,18 @@ class EmbeddingClassifier:
         # In parts, since the hidden layers of a million images need more memory than the images.
         for start in range(0, len(scaled_embeddings), ROWS_PER_PREDICTION):
             part = slice(start, start + ROWS_PER_PREDICTION)
-            probabilities[part, self.estimator_.classes_] = self.estimator_.predict_proba(scaled_embeddings[part])
+            probabilities[part, self.estimator_.classes_] = self._predict(scaled_embeddings[part])
         return probabilities
+
+    def _predict(self, scaled_embeddings: FloatArray) -> NDArray[Any]:
+        try:
+            predicted: NDArray[Any] = self.estimator_.predict_proba(scaled_embeddings)
+        except ValueError as error:  # such as more neighbours wanted than there are labels
+            raise ConfigError(
+                f"classifier={self.estimator!r} was fitted on {len(self.labelled_classes)} classes and cannot predict "
+                f"({error}). Change its settings, or use another classifier."
+            ) from error
+        return predicted
 
     def to_arrays(self) -> dict[str, NDArray[Any]] | None:
         """Return the fitted state as plain arrays, ready for `numpy.savez`.

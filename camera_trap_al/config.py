@@ -3,7 +3,7 @@
 import math
 import secrets
 import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from numbers import Real
@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.neural_network import MLPClassifier
 
 from camera_trap_al.active_learning_methods import STRATEGIES
 from camera_trap_al.active_learning_methods.base import QueryStrategy
+from camera_trap_al.estimators import new_estimator
 from camera_trap_al.exceptions import ConfigError
+from camera_trap_al.photo_folders import RUN_DATABASE
 from camera_trap_al.query import LabelSource
 
 __all__ = ["LOSS_STRATEGIES", "LOSS_TYPES", "RunConfig", "TrainingStage"]
@@ -45,8 +46,12 @@ def number(*, above: float | None = None, at_least: float = 0.0) -> Rule:
     bound = f"above {above:g}" if above is not None else f"of at least {at_least:g}"
 
     def check(value: Any) -> str | None:
-        is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-        fits = is_number and (value > above if above is not None else value >= at_least)
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        try:
+            as_float = float(value) if is_number else math.nan
+        except OverflowError:  # a whole number beyond all floats
+            as_float = math.inf
+        fits = math.isfinite(as_float) and (as_float > above if above is not None else as_float >= at_least)
         return None if fits else f"a number {bound}"
 
     return check
@@ -90,10 +95,9 @@ def existing_folder(value: Any) -> str | None:
     return None if path is not None and path.is_dir() else "the path of a folder that exists"
 
 
-def existing_file(value: Any) -> str | None:
-    """Accept the path of a file that is there."""
-    path = _as_path(value)
-    return None if path is not None and path.is_file() else "the path of a file that exists"
+def a_path(value: Any) -> str | None:
+    """Accept any path."""
+    return None if _as_path(value) is not None else "the path of a file that exists"
 
 
 def any_path(value: Any) -> str | None:
@@ -120,9 +124,11 @@ def _as_path(value: Any) -> Path | None:
     if not isinstance(value, str | PathLike) or not isinstance(fspath(value), str) or not fspath(value):
         return None
     try:
-        return Path(value).expanduser()
-    except RuntimeError:  # "~name", and nobody has that name
+        path = Path(value).expanduser()
+        path.exists()
+    except (RuntimeError, ValueError):  # "~name", and nobody has that name; a character that no path can have
         return None
+    return path
 
 
 def setting(default: Any, rule: Rule, *, kept: bool = False) -> Any:
@@ -184,7 +190,7 @@ class RunConfig:
     balanced_loader_num_samples: int = setting(10, whole(1))
     seed: int | None = setting(None, optional(whole(0)), kept=True)
     device: str | None = setting(None, lambda value: None)  # deep_learning knows what is there
-    pretrained_weights: str | PathLike[str] | None = setting(None, optional(existing_file))
+    pretrained_weights: str | PathLike[str] | None = setting(None, optional(a_path))
     label_source: LabelSource | None = setting(None, optional(has_method("request_labels", ())))
     max_labels: int | None = setting(None, optional(whole(0)))
     classifier: Any = setting("mlp", has_method("predict_proba", ("mlp",)))
@@ -238,7 +244,23 @@ class RunConfig:
                 "embedding_loss_data_strategy 'hard_pair' makes pairs, and embedding_loss_type 'triplet' needs "
                 "triplets. Use embedding_loss_type='siamese', or one of 'hardest', 'random', 'semi_hard'."
             )
-        return found + _classifier_problems(self.classifier, self.classifier_params)
+        return [*found, *self._folder_problems(), *_classifier_problems(self.classifier, self.classifier_params)]
+
+    def _folder_problems(self) -> Iterator[str]:
+        """Say which files and folders do not go together; those that are no paths at all are told by their rules."""
+        if any_path(self.output_dir):
+            return
+        for name in ("train_data", "unlabelled_data", "validation_data"):
+            folder = None if existing_folder(getattr(self, name)) else self.path_of(name)
+            if folder is not None and folder.resolve().is_relative_to(self.run_dir.resolve()):
+                yield (
+                    f"output_dir must not be {name} or a folder around it, since the run's own files would mix with "
+                    f"the photos; got {str(self.run_dir)!r}. Give the run a folder of its own."
+                )
+        weights = None if a_path(self.pretrained_weights) else self.path_of("pretrained_weights")
+        resumes = self.use_checkpoints and (self.run_dir / RUN_DATABASE).exists()  # and needs them no more
+        if weights is not None and not weights.is_file() and not resumes:
+            yield f"pretrained_weights must be the path of a file that exists; got {str(weights)!r}."
 
     @property
     def run_dir(self) -> Path:
@@ -266,8 +288,8 @@ class RunConfig:
         chosen = self.active_learning_strategy
         return STRATEGIES[chosen]() if isinstance(chosen, str) else chosen
 
-    def folder(self, name: str) -> Path | None:
-        """Give one of the data folders as an absolute path."""
+    def path_of(self, name: str) -> Path | None:
+        """Give a data folder or the file of weights as an absolute path; None if it was not given."""
         value = getattr(self, name)
         return None if value is None else Path(value).expanduser().absolute()
 
@@ -297,18 +319,12 @@ def _plain(value: Any) -> Any:
 
 
 def _classifier_problems(classifier: Any, params: Any) -> list[str]:
-    if params is None:
+    if not isinstance(params, Mapping | None):
+        return [f"classifier_params must be a dict of names and values, or None; got {params!r}."]
+    if has_method("predict_proba", ("mlp",))(classifier):  # the rule of `classifier` has told it already
         return []
-    if not isinstance(params, Mapping):
-        return [f"classifier_params must be a dict of names and values; got {params!r}."]
-    if isinstance(classifier, type):  # the rule of `classifier` has told it already
-        return []
-    estimator = MLPClassifier() if classifier == "mlp" else classifier
-    if not hasattr(estimator, "get_params"):
-        return [] if not params else ["classifier_params needs a classifier that has get_params()."]
-    known = sorted(estimator.get_params())
-    return [
-        f"classifier_params has {name!r}, which {type(estimator).__name__} does not have. It has {', '.join(known)}."
-        for name in params
-        if name not in known
-    ]
+    try:
+        new_estimator(classifier, params or {}, seed=0)
+    except ConfigError as error:
+        return list(error.problems)
+    return []

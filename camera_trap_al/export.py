@@ -12,7 +12,7 @@ from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.files import written_aside
 
-__all__ = ["check_exportable", "export_model"]
+__all__ = ["export_model", "find_export_problems"]
 
 OPSET = 15
 TRIAL_ROWS = 300  # enough for what wants many, such as a principal component analysis before the classifier
@@ -62,31 +62,35 @@ def export_model(
         prepared.write_bytes(_classifier_onnx(classifier, n_features).SerializeToString())
 
 
-def check_exportable(classifier: Any, params: Mapping[str, Any] | None, n_features: int) -> None:
-    """Find out before any training whether a user's scikit-learn estimator can be exported.
+def find_export_problems(arguments: Mapping[str, Any]) -> list[str]:
+    """Find out before any work whether a user's scikit-learn estimator can be exported.
 
     Parameters
     ----------
-    classifier, params
-        The estimator, and its parameters to change.
-    n_features
-        Features of an embedding.
+    arguments
+        The arguments of `run_active_learning` by name. An estimator that is wrong in itself is not this one's to tell.
 
-    Raises
-    ------
-    ConfigError
-        If a small copy, fitted on made numbers, cannot be converted to ONNX.
+    Returns
+    -------
+    A sentence if a small copy, fitted on made numbers, cannot be converted to ONNX.
     """
-    rng = np.random.default_rng(0)
-    trial = EmbeddingClassifier(classifier, params, seed=0, n_classes=3)
+    classifier, n_features = arguments["classifier"], arguments["feat_dim"]
+    if isinstance(classifier, str) or not isinstance(n_features, int) or n_features < 1:
+        return []
     try:
-        trial.fit(rng.random((TRIAL_ROWS, n_features), np.float32), np.arange(TRIAL_ROWS) % 3, progress=False)
+        trial = EmbeddingClassifier(classifier, arguments["classifier_params"], seed=0, n_classes=3)
+    except ConfigError:
+        return []
+    try:
+        features = np.random.default_rng(0).random((TRIAL_ROWS, n_features), np.float32)
+        trial.fit(features, np.arange(TRIAL_ROWS) % 3, progress=False)
         _classifier_onnx(trial, n_features)
     except Exception as error:  # whatever a foreign estimator or converter raises means the same to the caller
-        raise ConfigError(
+        return [
             f"classifier={classifier!r} cannot be fitted and exported to classifier.onnx ({error}). Use "
             "classifier='mlp', or an estimator that skl2onnx converts, such as LogisticRegression."
-        ) from error
+        ]
+    return []
 
 
 def _save_array(path: Path, array: Any) -> None:

@@ -53,7 +53,10 @@ class ImageCache:
         self._path_of = path_of
         self.threads = threads
         self._unreadable: dict[int, str] = {}
-        self._checked = np.zeros(n_rows, np.bool_)
+        self._was_tried = np.zeros(n_rows, np.bool_)
+        self._was_looked_at = np.zeros(n_rows, np.bool_)
+        self._present = np.zeros(n_rows, np.uint64)  # fingerprints of the photos as they are
+        self._recorded = np.zeros(n_rows, np.uint64)  # fingerprints of the photos whose pixels are kept
         self._pixels: np.memmap[tuple[int, ...], np.dtype[np.uint8]] | None = None
         if folder is not None:
             self._open(folder, n_rows)
@@ -62,11 +65,12 @@ class ImageCache:
         folder.mkdir(parents=True, exist_ok=True)
         pixels_file = folder / "images.u8"
         present = pixels_file.stat().st_size if pixels_file.exists() else 0
-        room = min(MAX_BYTES, present + shutil.disk_usage(folder).free // 2)
+        room = min(MAX_BYTES, _space_taken(pixels_file) + shutil.disk_usage(folder).free // 2)
         needed = n_rows * IMAGE_BYTES
         if needed > room:
-            logger.info(
-                "Decoded photos are not kept: they need %.1f GB and %.1f GB may be used; they are decoded each time.",
+            logger.warning(
+                "Decoded photos are not kept, since they need %.1f GB and %.1f GB may be used. They are decoded each "
+                "time, which is much slower.",
                 needed / 1e9,
                 room / 1e9,
             )
@@ -74,17 +78,36 @@ class ImageCache:
         with pixels_file.open("ab") as file:
             file.truncate(max(present, needed))
         self._pixels = np.memmap(pixels_file, np.uint8, "r+", shape=(n_rows, *SHAPE))
-        self._fingerprints_file = folder / "fingerprints.u64"
-        self._fingerprints = np.zeros(n_rows, np.uint64)
-        if self._fingerprints_file.exists():
+        self._record_file = folder / "fingerprints.u64"
+        if self._record_file.exists():
             n_kept = min(n_rows, present // IMAGE_BYTES)  # pixels that are gone are not believed in either
-            known = np.fromfile(self._fingerprints_file, np.uint64, n_kept)
-            self._fingerprints[: len(known)] = known
+            known = np.fromfile(self._record_file, np.uint64, n_kept)
+            self._recorded[: len(known)] = known
 
     @property
-    def n_bytes(self) -> int:
-        """Disk space that the decoded photos take in the end; 0 if they are not kept."""
-        return 0 if self._pixels is None else self._pixels.nbytes
+    def is_kept(self) -> bool:
+        """Whether decoded photos stay on disk; if not, they are decoded each time."""
+        return self._pixels is not None
+
+    def fingerprints(self, rows: IndexArray) -> NDArray[np.uint64]:
+        """Return (n,) checksums of name, size and time of change of the photos of `rows`, 0 where there is no photo.
+
+        Each photo is looked at once; later changes count from the next start.
+        """
+        unknown = rows[~self._was_looked_at[rows]]
+        for row in tqdm(unknown.tolist(), desc="Looking at photos", unit="photo", delay=2):
+            self._present[row] = _fingerprint(self._path_of(row))
+        self._was_looked_at[unknown] = True
+        return self._present[rows]
+
+    def missing(self, rows: IndexArray) -> IndexArray:
+        """Return those of `rows`, ascending, whose photo is not in the cache as it is now: all, without a cache."""
+        rows = np.unique(rows).astype(np.int64)
+        if self._pixels is None:
+            return rows
+        recorded = self._recorded[rows]
+        is_missing = (recorded != self.fingerprints(rows)) | (recorded == 0)
+        return np.extract(is_missing, rows)
 
     def fill(self, rows: IndexArray) -> dict[int, str]:
         """Decode the photos of `rows` that are not in the cache yet, or, without a cache, see whether they can be.
@@ -93,13 +116,11 @@ class ImageCache:
         -------
         Reason for each of `rows` that cannot be read.
         """
-        missing = np.unique(rows[~self._checked[rows]])
-        if self._pixels is not None:
-            missing = missing[np.array([not self._is_current(int(row)) for row in missing], np.bool_)]
+        missing = self.missing(rows)
+        missing = missing[~self._was_tried[missing]]
         with tqdm(total=len(missing), desc="Reading photos", unit="photo", disable=not len(missing)) as bar:
             for start in range(0, len(missing), CHUNK):
                 self._fill_chunk(missing[start : start + CHUNK], bar)
-        self._checked[rows] = True
         return {int(row): self._unreadable[int(row)] for row in rows if int(row) in self._unreadable}
 
     def _fill_chunk(self, rows: IndexArray, bar: "tqdm[NoReturn]") -> None:
@@ -107,6 +128,7 @@ class ImageCache:
             if self._pixels is not None and image is not None:
                 self._pixels[row] = image
             bar.update()
+        self._was_tried[rows] = True
         if self._pixels is not None:
             self._pixels.flush()
             self._record(rows)
@@ -143,23 +165,27 @@ class ImageCache:
             self._unreadable[row] = str(error)
             return None
 
-    def _is_current(self, row: int) -> bool:
-        recorded = int(self._fingerprints[row])
-        return recorded != 0 and recorded == self._fingerprint(row)
-
-    def _fingerprint(self, row: int) -> int:
-        """Checksum of name with folder, size and time of change; 0 when the photo is not there."""
-        path = self._path_of(row)
-        try:
-            status = path.stat()
-        except OSError:
-            return 0
-        identity = f"{path.parent.name}/{path.name}|{status.st_size}|{status.st_mtime_ns}".encode()
-        return (zlib.crc32(identity) << 32 | zlib.adler32(identity)) or 1
-
     def _record(self, rows: IndexArray) -> None:
         """Write down which of `rows` are valid; their pixels are on disk by now."""
-        for row in map(int, rows):
-            self._fingerprints[row] = 0 if row in self._unreadable else self._fingerprint(row)
-        with written_aside(self._fingerprints_file) as prepared:
-            self._fingerprints.tofile(prepared)
+        self._recorded[rows] = self.fingerprints(rows)
+        self._recorded[[row for row in rows.tolist() if row in self._unreadable]] = 0
+        with written_aside(self._record_file) as prepared:
+            self._recorded.tofile(prepared)
+
+
+def _fingerprint(path: Path) -> int:
+    try:
+        status = path.stat()
+    except OSError:
+        return 0
+    identity = f"{path.parent.name}/{path.name}|{status.st_size}|{status.st_mtime_ns}".encode()
+    return (zlib.crc32(identity) << 32 | zlib.adler32(identity)) or 1
+
+
+def _space_taken(file: Path) -> int:
+    """Disk space of a file, which is less than its length where nothing was written yet."""
+    if not file.exists():
+        return 0
+    status = file.stat()
+    blocks = getattr(status, "st_blocks", None)  # not known on Windows
+    return status.st_size if blocks is None else blocks * 512

@@ -13,7 +13,8 @@ from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.settings import find_problems
-from camera_trap_al.export import check_exportable, export_model
+from camera_trap_al.exceptions import ConfigError
+from camera_trap_al.export import export_model, find_export_problems
 from camera_trap_al.labelling.dialogue import say
 from camera_trap_al.labelling.retriever import LabelRetriever
 from camera_trap_al.logs import run_logging
@@ -181,15 +182,13 @@ def run_active_learning(
     counting in camera trap images", Methods in Ecology and Evolution 12(1).
     """
     arguments = dict(locals())
-    config = RunConfig.from_arguments(arguments, also=find_problems(arguments))
-    if config.classifier != "mlp":
-        check_exportable(config.classifier, config.classifier_params, config.feat_dim)
+    config = RunConfig.from_arguments(arguments, also=[*find_problems(arguments), *find_export_problems(arguments)])
     with run_logging():
         store = RunStore.open(config)
         env = ActiveLearningEnvironment.start(store)
         say(start_screen(env, store.folder))
         env.read_photos(store)
-        labels = config.label_source or LabelRetriever(env.unlabelled_paths, store.folder)
+        labels = LabelRetriever(env.unlabelled_paths, store.folder) if label_source is None else label_source
         while True:
             for update in env.stale_models():  # network, embeddings, classifier: what the labels outdated
                 update()
@@ -198,11 +197,13 @@ def run_active_learning(
             ended_because = env.why_finished()
             if ended_because:
                 break
-            query = store.open_query() or env.ask(store)  # a restart asks about the same photos
+            query = env.ask(store)  # after a restart, about the same photos
             answer = labels.request_labels(query, partial(store.commit, query))
             if answer.stop:
                 ended_because = "the expert stopped"
                 break
+            if store.open_query():
+                raise ConfigError("label_source answered without calling commit(answer), so that nothing was stored.")
             env.apply(answer)
         return _finish(env, store, ended_because)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from camera_trap_al import photo_table
+from camera_trap_al import photo_table, run_folder
 from camera_trap_al.config import RunConfig
 from camera_trap_al.exceptions import CheckpointError, LabelFault, LabelFileError
 from camera_trap_al.files import aside, flush, written_aside
@@ -22,7 +22,7 @@ from camera_trap_al.photo_folders import RUN_DATABASE, Catalogue, FolderScan
 from camera_trap_al.pools import IndexArray, Role
 from camera_trap_al.query import Answer, Query
 
-__all__ = ["Artefact", "RunStore"]
+__all__ = ["Artefact", "CheckpointManager", "RunStore"]
 
 logger = logging.getLogger(__name__)
 
@@ -75,14 +75,11 @@ class RunStore:
         The run folder.
     config
         The settings in force: those asked for, but with the kept settings of the run that is resumed.
-    is_new
-        True when this start made the run.
     """
 
-    def __init__(self, folder: Path, config: RunConfig, *, is_new: bool) -> None:
+    def __init__(self, folder: Path, config: RunConfig) -> None:
         self.folder = folder
         self.config = config
-        self.is_new = is_new
 
     @classmethod
     def open(cls, config: RunConfig) -> "RunStore":
@@ -94,19 +91,17 @@ class RunStore:
             If the run there was made by a newer version or is damaged, or the folder cannot be made.
         """
         folder = config.run_dir
-        if (folder / "data" / "label_archive").exists() and not config.use_checkpoints:
-            _move_aside(folder)
-        _make_folders(folder)
-        store = cls(folder, config, is_new=False)
+        if not config.use_checkpoints and run_folder.has_results(folder):
+            run_folder.move_aside(folder)
+        run_folder.check_database(folder)
+        run_folder.make(folder)
+        store = cls(folder, config)
         store._create_or_check()
         stored = store._settings()
-        if stored:
+        if store._has_begun():
             store.config = _with_kept_settings(config, stored)
         else:
-            store.is_new = True
-            store.config = config.with_seed()
-            store._save_settings(store.config.kept_settings())
-            logger.info("New run in %s with seed %d", folder, store.config.seed)
+            store._begin(config if config.seed is not None else replace(config, seed=stored.get("seed")))
         return store
 
     @property
@@ -140,15 +135,23 @@ class RunStore:
                     self.database,
                 )
             if version == 0:
-                if any((self.folder / "data" / "label_archive").iterdir()):
-                    raise CheckpointError(
-                        f"{self.database}: the run database is empty or gone, though labels were accepted here. Put "
-                        "back a copy of it, or choose another output_dir. The labels are in data/label_archive too.",
-                        self.database,
-                    )
                 for statement in SCHEMA.split(";\n"):
                     db.execute(statement)
                 db.execute(f"PRAGMA user_version = {FORMAT}")
+
+    def _has_begun(self) -> bool:
+        """Whether the run got as far as a first model or a first question."""
+        with self._transaction() as db:
+            return any(db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in ("artefacts", "queries"))
+
+    def _begin(self, config: RunConfig) -> None:
+        """Begin anew: what an earlier start registered before it failed binds nobody."""
+        self.config = config.with_seed()
+        with self._transaction() as db:
+            for table in ("photos", "classes", "settings"):
+                db.execute(f"DELETE FROM {table}")
+        self._save_settings(self.config.kept_settings())
+        logger.info("New run in %s with seed %d", self.folder, self.config.seed)
 
     def _settings(self) -> dict[str, Any]:
         with self._transaction() as db:
@@ -213,13 +216,19 @@ class RunStore:
             db.executemany("INSERT INTO query_rows VALUES (?, ?, ?)", positions)
             return _load_query(db, last + 1)
 
-    def open_query(self) -> Query | None:
-        """Give the query that was asked and not answered, without the photos set aside since; None if there is none."""
+    def open_query(self, at_most: int | None = None) -> Query | None:
+        """Give the query that was asked and not answered, without the photos set aside since; None if there is none.
+
+        Parameters
+        ----------
+        at_most
+            Give only so many of its photos, the first ones.
+        """
         with self._transaction() as db:
             found = db.execute("SELECT round FROM queries WHERE answered_at IS NULL").fetchone()
             if found is None:
                 return None
-            query = _load_query(db, found[0])
+            query = _load_query(db, found[0], at_most)
             if not len(query):
                 db.execute("UPDATE queries SET answered_at = ? WHERE round = ?", (_now(), query.round))
                 return None
@@ -237,7 +246,7 @@ class RunStore:
         """
         _check_answer(query, answer)
         if answer.file_content is not None:
-            name = f"round_{query.round:04d}_{Path(answer.source).name}"
+            name = f"round_{query.round:04d}_{Path(answer.source).name[-100:]}"  # within what file systems allow
             with written_aside(self.folder / "data" / "label_archive" / name) as prepared:
                 prepared.write_bytes(answer.file_content)
         happened_at = _now()
@@ -314,42 +323,24 @@ class RunStore:
         return dict(json.loads(lineage))
 
 
+CheckpointManager = RunStore
+
+
 def _check_answer(query: Query, answer: Answer) -> None:
     """Refuse what a label source of the user's own might get wrong: it would be in the run for good."""
     asked = dict(zip(query.rows.tolist(), query.paths, strict=True))
+    advice = "An answer must give each photo that was asked about, and no other, the class id of its species."
     faults = [
-        LabelFault(None, asked.get(row, f"row {row}"), f"Got class id {class_id}.", "Only what was asked has a label.")
+        LabelFault(None, path, "There is no label for this photo.", advice)
+        for row, path in asked.items()
+        if row not in answer.labels
+    ] + [
+        LabelFault(None, asked.get(row, f"row {row}"), f"Got class id {class_id}.", advice)
         for row, class_id in answer.labels.items()
         if row not in asked or not 0 <= class_id < len(query.classes)
     ]
     if faults:
-        source = answer.source or "label_source"
-        raise LabelFileError(f"{source}: the answer must give rows of the query a class id each.", faults)
-
-
-def _make_folders(folder: Path) -> None:
-    try:
-        for name in ("data/label_archive", "embedding", "classifier", "export", "new_labels_bin", "test_results"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(
-            f"{folder}: the run folder cannot be made ({error.strerror}: {error.filename}). Choose an output_dir that "
-            "you may write to.",
-            folder,
-        ) from error
-
-
-def _move_aside(folder: Path) -> None:
-    old = folder.with_name(f"{folder.name} (until {datetime.now():%Y-%m-%d %H.%M.%S})")
-    try:
-        folder.rename(old)
-    except OSError as error:
-        raise CheckpointError(
-            f"{folder}: the old run cannot be moved aside ({error.strerror}). Close the programs that use a file in "
-            "it, or choose another output_dir.",
-            folder,
-        ) from error
-    logger.warning("use_checkpoints=False: the run that was there has been moved to %s", old)
+        raise LabelFileError(f"{answer.source or 'label_source'}: the answer does not fit the question.", faults)
 
 
 def _with_kept_settings(config: RunConfig, stored: Mapping[str, Any]) -> RunConfig:
@@ -369,11 +360,11 @@ def _with_kept_settings(config: RunConfig, stored: Mapping[str, Any]) -> RunConf
     return replace(config, **kept)
 
 
-def _load_query(db: sqlite3.Connection, round_number: int) -> Query:
+def _load_query(db: sqlite3.Connection, round_number: int, at_most: int | None = None) -> Query:
     found = db.execute(
         "SELECT photo_row, path FROM query_rows JOIN photos USING (photo_row)"
-        " WHERE round = ? AND set_aside IS NULL ORDER BY position",
-        (round_number,),
+        " WHERE round = ? AND set_aside IS NULL ORDER BY position LIMIT ?",
+        (round_number, -1 if at_most is None else at_most),
     ).fetchall()
     classes = tuple(name for (name,) in db.execute("SELECT name FROM classes ORDER BY class_id"))
     rows = np.array([row for row, _ in found], np.int64)

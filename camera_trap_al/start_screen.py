@@ -12,7 +12,7 @@ from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningE
 from camera_trap_al.deep_learning.device import describe_device
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.exceptions import DataError
-from camera_trap_al.images import read_photo
+from camera_trap_al.images import IMAGE_BYTES, read_photo
 from camera_trap_al.pools import UNLABELLED, IndexArray, Role
 
 __all__ = ["start_screen", "synchronised_by"]
@@ -85,28 +85,38 @@ def _disk(env: ActiveLearningEnvironment, run_dir: Path) -> str:
 
 
 def _bytes_needed(env: ActiveLearningEnvironment) -> int:
-    needed = env.dataset.cache.n_bytes + len(env.dataset) * env.config.feat_dim * np.float32().nbytes
-    if isinstance(env.embedder, EmbeddingTrainer):
+    """Count what is still to be written."""
+    n_decoded = len(env.dataset.cache.missing(_usable(env))) if env.dataset.cache.is_kept else 0
+    needed = n_decoded * IMAGE_BYTES + len(env.rows_to_embed()) * env.config.feat_dim * np.float32().nbytes
+    if isinstance(env.embedder, EmbeddingTrainer) and not env.is_trained:
         needed += MODEL_COPIES * sum(tensor.nbytes for tensor in env.embedder.net.state_dict().values())
     return needed
 
 
 def _time(env: ActiveLearningEnvironment) -> str:
     """Estimate from a sample how long decoding, training and embedding take until the first question."""
-    to_embed = env.rows_to_embed()
-    sample = to_embed[:: max(1, len(to_embed) // SAMPLE)][:SAMPLE]
+    n_embedded = len(env.rows_to_embed())
+    n_trained = 0 if env.is_trained else len(env.pools.labelled) * env.config.training.num_epochs
+    n_decoded = len(env.dataset.cache.missing(_usable(env)))
+    if not env.dataset.cache.is_kept:
+        n_decoded += n_decoded + n_trained + n_embedded  # also for the pixel statistics, and each time it is used
+    usable = _usable(env)
+    sample = usable[:: max(1, len(usable) // SAMPLE)][: SAMPLE if n_decoded or n_embedded else 0]
     start = time.perf_counter()
     images = _readable(env, sample)
     seconds_to_decode = (time.perf_counter() - start) / max(1, len(sample)) / env.dataset.cache.threads
     if not isinstance(env.embedder, EmbeddingTrainer) or not len(images):
         return "first question soon: there is little to do before it"
     seconds_to_embed = env.embedder.seconds_per_photo(images)
-    n_trained = 0 if env.is_trained else len(env.pools.labelled) * env.config.training.num_epochs
-    seconds = len(to_embed) * (seconds_to_decode + seconds_to_embed) + TRAINING_STEP * n_trained * seconds_to_embed
+    seconds = n_decoded * seconds_to_decode + (n_embedded + TRAINING_STEP * n_trained) * seconds_to_embed
     return (
         f"first question in about {_duration(seconds)}, by a trial with {len(images)} photos (fitting the classifier "
         "not counted)"
     )
+
+
+def _usable(env: ActiveLearningEnvironment) -> IndexArray:
+    return np.flatnonzero(~env.pools.is_set_aside)
 
 
 def _readable(env: ActiveLearningEnvironment, rows: IndexArray) -> torch.Tensor:

@@ -14,17 +14,17 @@ LAYERS = [
     {"exceptions", "logs", "query", "files", "pools"},
     {"images", "interchange"},
     {"image_cache", "photo_folders"},
-    {"active_learning_methods"},
+    {"active_learning_methods", "estimators"},
     {"config"},
-    {"photo_table", "run_store"},
-    {"labelling", "evaluation", "estimators", "classifier"},
+    {"photo_table", "run_folder", "run_store"},
+    {"labelling", "evaluation", "classifier"},
     {"deep_learning"},
     {"export", "report", "start_screen"},
     {"main_scripts"},
     {"demo"},
     {"cli", "utils"},
 ]
-WITHIN = {("classifier", "estimators"), ("run_store", "photo_table")}
+WITHIN = {("run_store", "photo_table"), ("run_store", "run_folder")}
 HEAVY = {
     "torch": {"deep_learning", "export", "start_screen"},
     "torchvision": {"deep_learning"},

@@ -128,7 +128,8 @@ def test_every_setting_has_a_case_here():
 def test_a_bad_value_is_refused_with_name_value_and_the_default_as_the_way_out(name, value):
     (problem,) = problems_of(**{name: value})
     assert problem.startswith(f"{name} must be ")
-    assert f"; got {value!r}." in problem
+    shown = str(value) if isinstance(value, Path) and name == "pretrained_weights" else value
+    assert f"; got {shown!r}." in problem
     default = DEFAULTS[name]
     assert problem.endswith(f"The default is {default!r}.") if default is not None else "The default" not in problem
 
@@ -161,7 +162,7 @@ def test_a_good_value_is_taken_as_it_is(name, value):
 
 def test_all_problems_are_told_at_once():
     problems = problems_of(active_batch=0, feat_dim=-1, use_pretrained="yes", classifier_params={"alpa": 1})
-    assert [problem.split()[0] for problem in problems] == [
+    assert [problem.split()[0].rstrip(":") for problem in problems] == [
         "active_batch",
         "use_pretrained",
         "feat_dim",
@@ -211,10 +212,10 @@ def test_classifier_params_are_those_of_the_classifier():
     RunConfig(classifier_params={"alpha": 0.1, "max_iter": 5})
     RunConfig(classifier=RandomForestClassifier(), classifier_params={"n_estimators": 5})
     (problem,) = problems_of(classifier=RandomForestClassifier(), classifier_params={"alpha": 0.1, "max_depth": 3})
-    assert problem.startswith("classifier_params has 'alpha', which RandomForestClassifier does not have. It has ")
+    assert problem.startswith("classifier_params: RandomForestClassifier has no setting 'alpha'. It has ")
     assert "n_estimators" in problem
     (problem,) = problems_of(classifier_params=[("alpha", 0.1)])
-    assert problem.startswith("classifier_params must be a dict of names and values; got [")
+    assert problem.startswith("classifier_params must be a dict of names and values, or None; got [")
 
 
 def test_classifier_params_need_a_classifier_that_takes_parameters():
@@ -222,10 +223,36 @@ def test_classifier_params_need_a_classifier_that_takes_parameters():
         def predict_proba(self, embeddings):
             return embeddings
 
-    RunConfig(classifier=Own())
-    assert problems_of(classifier=Own(), classifier_params={"alpha": 1}) == (
-        "classifier_params needs a classifier that has get_params().",
-    )
+    (problem,) = problems_of(classifier=Own())
+    assert "Own" in problem
+
+
+@pytest.mark.parametrize("params", [{"alpha": "big"}, {"max_iter": 0}])
+def test_values_of_classifier_params_are_checked_too(params):
+    (problem,) = problems_of(classifier_params=params)
+    assert next(iter(params)) in problem
+
+
+@pytest.mark.parametrize("name", ["train_data", "unlabelled_data", "validation_data"])
+@pytest.mark.parametrize("where", [".", ".."])
+def test_a_run_folder_that_is_or_holds_a_data_folder_is_refused(tmp_path, name, where):
+    (tmp_path / "photos").mkdir()
+    (problem,) = problems_of(**{name: tmp_path / "photos", "output_dir": tmp_path / "photos" / where})
+    assert problem.startswith(f"output_dir must not be {name}")
+
+
+def test_a_file_of_weights_is_not_needed_any_more_when_a_run_is_resumed(tmp_path):
+    (problem,) = problems_of(pretrained_weights=tmp_path / "gone.pth", output_dir=tmp_path / "run")
+    assert problem.startswith("pretrained_weights must be the path of a file that exists")
+    (tmp_path / "run" / "data").mkdir(parents=True)
+    (tmp_path / "run" / "data" / "run.sqlite").touch()
+    RunConfig(pretrained_weights=tmp_path / "gone.pth", output_dir=tmp_path / "run")
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400)])
+def test_a_number_beyond_all_floats_is_refused(value):
+    (problem,) = problems_of(embedding_train_lr=value)
+    assert problem.startswith("embedding_train_lr must be a number above 0")
 
 
 def test_a_class_in_the_place_of_a_classifier_is_told_once_even_with_parameters():
@@ -265,8 +292,8 @@ def test_folders_are_absolute_and_home_is_understood(tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path))
     config = RunConfig(train_data="photos", unlabelled_data="~/photos", output_dir="~/run")
-    assert config.folder("train_data") == config.folder("unlabelled_data") == tmp_path / "photos"
-    assert config.folder("validation_data") is None
+    assert config.path_of("train_data") == config.path_of("unlabelled_data") == tmp_path / "photos"
+    assert config.path_of("validation_data") is None
     assert config.run_dir == tmp_path / "run"
     assert RunConfig().run_dir == tmp_path / "Active Learning Files"
 

@@ -13,7 +13,7 @@ from camera_trap_al.classifier import EmbeddingClassifier, EmbeddingScaler
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.exceptions import ConfigError
-from camera_trap_al.export import check_exportable, export_model
+from camera_trap_al.export import export_model, find_export_problems
 
 N_FEATURES = 8
 CLASSES = ("badger", "deer", "fox", "hare", "lynx", "wolf")
@@ -180,7 +180,7 @@ def test_write_that_fails_leaves_the_file_that_was_there(trainer, tmp_path, monk
 )
 def test_estimator_that_can_be_exported_is_accepted(estimator):
     before = repr(estimator.get_params())
-    check_exportable(estimator, None, 64)
+    assert find_export_problems({"classifier": estimator, "classifier_params": None, "feat_dim": 64}) == []
     assert repr(estimator.get_params()) == before and not hasattr(estimator, "classes_")
 
 
@@ -195,8 +195,15 @@ def test_estimator_that_can_be_exported_is_accepted(estimator):
     ids=["unknown", "too many components", "bad value", "bad name"],
 )
 def test_estimator_that_cannot_be_exported_is_refused(estimator, params):
-    with pytest.raises(ConfigError, match="classifier"):
-        check_exportable(estimator, params, N_FEATURES)
+    arguments = {"classifier": estimator, "classifier_params": params, "feat_dim": N_FEATURES}
+    (problem,) = find_export_problems(arguments) or problems_of_config(**arguments)
+    assert "classifier" in problem
+
+
+def problems_of_config(**arguments):
+    with pytest.raises(ConfigError) as error:
+        RunConfig(**arguments)
+    return error.value.problems
 
 
 def test_run_refuses_such_an_estimator_before_any_work(photo_folders, tmp_path, monkeypatch):

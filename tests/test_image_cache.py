@@ -228,7 +228,7 @@ def test_the_reason_for_decoding_each_time_is_logged(open_cache, caplog, monkeyp
     no_room(monkeypatch)
     caplog.set_level("INFO")
     open_cache()
-    assert "Decoded photos are not kept: they need 0.0 GB" in caplog.text
+    assert "Decoded photos are not kept, since they need 0.0 GB" in caplog.text
 
 
 def test_a_cache_that_is_there_counts_as_room(open_cache, decoded, monkeypatch):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -20,7 +21,7 @@ import torchvision
 from PIL import Image
 
 from camera_trap_al import RunResult, run_active_learning
-from camera_trap_al.exceptions import CheckpointError, ConfigError
+from camera_trap_al.exceptions import CheckpointError, ConfigError, DataError
 from camera_trap_al.query import Answer, Query
 
 PROMPT = "Press enter when you have placed the labels in the labels bin"
@@ -347,6 +348,41 @@ def test_one_seed_gives_the_same_questions_and_figures_also_across_a_stop(
     resumed = run_active_learning(**arguments, max_labels=15, label_source=second)
     assert first.asked + second.asked == whole.asked
     assert resumed.validation_history == straight.validation_history
+
+
+def test_an_open_question_is_trimmed_to_max_labels_on_resume(arguments: dict[str, Any], truth: dict[str, str]) -> None:
+    run_active_learning(**arguments, label_source=Oracle(truth, stop_after=0))  # leaves a question of 5
+    result = run_active_learning(**arguments, max_labels=2, label_source=Oracle(truth))
+    assert (result.labels_given, result.ended_because) == (2, "max_labels is reached")
+
+
+def test_a_label_source_that_stores_nothing_is_told_so(arguments: dict[str, Any], truth: dict[str, str]) -> None:
+    class Forgetful(Oracle):
+        def request_labels(self, query: Query, commit: Any) -> Answer:
+            return super().request_labels(query, lambda answer: None)
+
+        def __len__(self) -> int:  # what is empty must not be taken for "none given"
+            return 0
+
+    with pytest.raises(ConfigError, match="without calling commit"):
+        run_active_learning(**arguments, label_source=Forgetful(truth))
+
+
+def test_a_network_that_went_astray_is_not_kept(arguments: dict[str, Any]) -> None:
+    arguments |= {"embedding_loss_type": "softmax", "embedding_train_num_epochs": 3, "max_labels": 0}
+    with pytest.raises(DataError, match="smaller embedding_train_lr"):
+        run_active_learning(**arguments | {"embedding_train_lr": 1e30})
+    assert run_active_learning(**arguments).ended_because == "max_labels is reached"
+
+
+def test_a_validation_folder_that_is_gone_does_not_stop_the_run(
+    arguments: dict[str, Any], truth: dict[str, str], tmp_path: Path
+) -> None:
+    copied = shutil.copytree(arguments["validation_data"], tmp_path / "validation")
+    run_active_learning(**arguments | {"validation_data": copied}, max_labels=5, label_source=Oracle(truth))
+    shutil.rmtree(copied)
+    result = run_active_learning(**arguments | {"validation_data": None}, max_labels=10, label_source=Oracle(truth))
+    assert [point["train_set_size"] for point in result.validation_history] == [12, 17]
 
 
 @pytest.mark.parametrize("strategy", ["uniform", "margin", "entropy", "confidence"])

@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,20 @@ def config(tmp_path) -> RunConfig:
 
 @pytest.fixture
 def store(config) -> RunStore:
-    return RunStore.open(config)
+    """A run that got as far as its first model, so that the next start continues it."""
+    return begin(RunStore.open(config))
+
+
+def begin(store: RunStore) -> RunStore:
+    with closing(sqlite3.connect(store.database)) as db, db:
+        db.execute("INSERT INTO artefacts VALUES ('first model', '', '{}')")
+    return store
+
+
+def is_new(store: RunStore) -> bool:
+    """A new run has registered nothing."""
+    with closing(sqlite3.connect(store.database)) as db:
+        return db.execute("SELECT COUNT(*) FROM artefacts").fetchone() == (0,) and store.root_of(Role.TRAIN) is None
 
 
 @pytest.fixture
@@ -74,7 +88,7 @@ def scans_of(**photos: list[str]) -> dict[Role, FolderScan]:
 def test_a_new_run_has_its_folders_a_drawn_seed_and_nothing_else(tmp_path, caplog):
     caplog.set_level("INFO")
     store = RunStore.open(RunConfig(output_dir=tmp_path / "a" / "run"))
-    assert store.is_new
+    assert is_new(store)
     assert store.folder == tmp_path / "a" / "run"
     assert files_in(store.folder) == {"data/run.sqlite"}
     assert (store.folder / "new_labels_bin").is_dir()
@@ -85,7 +99,7 @@ def test_a_new_run_has_its_folders_a_drawn_seed_and_nothing_else(tmp_path, caplo
 def test_a_run_is_resumed_with_what_it_kept(config, store, caplog):
     caplog.clear()
     resumed = RunStore.open(config)
-    assert not resumed.is_new
+    assert not is_new(resumed)
     assert resumed.config == store.config
     assert caplog.messages == []
 
@@ -94,7 +108,7 @@ def test_kept_settings_stay_in_force_with_one_warning_per_differing_value(tmp_pa
     def opened(**settings) -> RunStore:
         return RunStore.open(RunConfig(output_dir=tmp_path / "run", **settings))
 
-    opened(feat_dim=8, embedding_loss_type="siamese", embedding_loss_data_strategy="hard_pair", seed=5)
+    begin(opened(feat_dim=8, embedding_loss_type="siamese", embedding_loss_data_strategy="hard_pair", seed=5))
     caplog.clear()
     resumed = opened(
         embedding_loss_type="siamese", feat_dim=16, embedding_arch="vgg11", active_batch=7, embedding_loss_margin=1
@@ -106,6 +120,35 @@ def test_kept_settings_stay_in_force_with_one_warning_per_differing_value(tmp_pa
     assert (kept.feat_dim, kept.embedding_arch, kept.embedding_loss_data_strategy) == (8, "resnet18", "hard_pair")
     assert kept.seed == 5  # none was asked for this time, so that nothing is ignored
     assert kept.active_batch == 7
+
+
+def test_a_start_that_failed_before_its_first_model_binds_nobody(config, tmp_path, register, photo_folders, caplog):
+    """Such as one whose weights could not be downloaded: its advice, to change a setting, must work."""
+    failed = RunStore.open(RunConfig(output_dir=tmp_path / "run", feat_dim=8, seed=5))
+    register(failed)
+    (photo_folders.train / "aardvark").mkdir()
+    again = RunStore.open(RunConfig(output_dir=tmp_path / "run", feat_dim=16))
+    assert (again.config.feat_dim, again.config.seed) == (16, 5)
+    assert register(again).classes == ("aardvark", *CLASSES)
+    assert not caplog.messages
+
+
+def test_a_run_of_the_2023_package_is_not_written_over(config, tmp_path):
+    old = tmp_path / "run" / "export" / "classifier.onnx"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"old")
+    with pytest.raises(CheckpointError, match="one of the 2023 package"):
+        RunStore.open(config)
+    assert old.read_bytes() == b"old"
+    RunStore.open(RunConfig(output_dir=tmp_path / "run", use_checkpoints=False))
+    assert not old.exists(), "it was moved aside"
+
+
+def test_an_open_query_can_be_trimmed(store, register):
+    register(store)
+    store.ask(np.array([5, 3, 4]))
+    assert store.open_query(2).rows.tolist() == [5, 3]
+    assert store.open_query().rows.tolist() == [5, 3, 4]
 
 
 def test_another_seed_is_ignored_with_a_warning(config, store, tmp_path, caplog):
@@ -165,16 +208,16 @@ def test_a_database_that_is_gone_is_not_begun_anew_over_accepted_labels(config, 
     register(store)
     store.commit(store.ask(np.array([3])), Answer({3: DEER}, source="a.csv", file_content=b"labels"))
     damage(store.database)
-    with pytest.raises(CheckpointError, match="though labels were accepted here"):
+    with pytest.raises(CheckpointError, match="its database .* is empty or gone"):
         RunStore.open(config)
-    assert RunStore.open(RunConfig(output_dir=store.folder, use_checkpoints=False)).is_new
+    assert RunStore.open(RunConfig(output_dir=store.folder, use_checkpoints=False)).n_rounds() == 0
 
 
 def test_a_start_that_was_killed_before_anything_was_stored_is_begun_again(config, tmp_path):
     # SQLite makes the file empty and fills it at the first commit.
     (tmp_path / "run" / "data").mkdir(parents=True)
     (tmp_path / "run" / "data" / "run.sqlite").touch()
-    assert RunStore.open(config).is_new
+    assert is_new(RunStore.open(config))
 
 
 def test_a_folder_that_cannot_be_made_is_a_checkpoint_error(config, tmp_path):
@@ -190,7 +233,7 @@ def test_without_checkpoints_the_old_run_is_moved_aside_and_stays_complete(confi
     (store.folder / "new_labels_bin" / "a.csv").write_bytes(b"labels")
     before = files_in(store.folder)
     new = RunStore.open(RunConfig(output_dir=tmp_path / "run", seed=2, use_checkpoints=False))
-    assert new.is_new
+    assert is_new(new)
     assert (new.config.seed, new.n_rounds()) == (2, 0)
     assert files_in(new.folder) == {"data/run.sqlite"}
     (old,) = (folder for folder in tmp_path.iterdir() if folder.name.startswith("run (until "))
@@ -270,7 +313,7 @@ def test_a_vanished_photo_keeps_its_row_and_label_and_comes_back(store, register
     gone = register(store)
     assert tuple(gone.paths) == PATHS
     assert gone.pools.set_aside.tolist() == [4]
-    assert 4 not in gone.pools.answered
+    assert 4 not in gone.pools.labelled
     assert f"1 photos of {photo_folders.unlabelled} are not there any more" in caplog.text
     store.set_aside({})
     assert read_csv(store.folder / "unreadable_images.csv")[1:] == [["unlabelled_data/north/5.jpg", "not there"]]
@@ -414,8 +457,8 @@ def test_the_accepted_file_is_archived_byte_for_byte(store, register):
     assert (archive / "round_0001_my labels.csv").read_bytes() == content
 
 
-@pytest.mark.parametrize("labels", [{3: 3}, {3: -1}, {3: DEER, 4: DEER}, {0: DEER}])
-def test_an_answer_with_a_class_or_row_that_was_not_asked_is_refused_whole(store, register, labels):
+@pytest.mark.parametrize("labels", [{3: 3}, {3: -1}, {3: DEER, 4: DEER}, {}])
+def test_an_answer_that_does_not_fit_the_question_is_refused_whole(store, register, labels):
     register(store)
     query = store.ask(np.array([3]))
     with pytest.raises(LabelFileError, match="my source") as caught:

@@ -1,20 +1,20 @@
 """One run's data, models and pools together."""
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from camera_trap_al.active_learning_methods.base import PoolView
 from camera_trap_al.classifier import EmbeddingClassifier, EmbeddingScaler
 from camera_trap_al.config import RunConfig, TrainingStage
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.device import choose_device
+from camera_trap_al.deep_learning.embedding_table import EmbeddingTable, digest
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.transforms import channel_statistics
 from camera_trap_al.evaluation import EvaluationReport, evaluate
@@ -30,7 +30,6 @@ __all__ = ["ActiveLearningEnvironment", "Embedder"]
 logger = logging.getLogger(__name__)
 
 NETWORK_FILE = "embedding/embedding_model_weights.pt"
-EMBEDDINGS_FILE = "embedding/embedding.npy"
 CLASSIFIER_FILE = "classifier/classifier.npz"
 STATISTICS_BATCH = 256
 
@@ -78,8 +77,6 @@ class ActiveLearningEnvironment:
 
     Attributes
     ----------
-    embeddings
-        (n_rows, n_features) float32; NaN in rows that are not embedded.
     scaler, classifier
         Fitted on the embeddings; None before the first update.
     scans
@@ -92,13 +89,12 @@ class ActiveLearningEnvironment:
         if embedder is None:
             embedder = EmbeddingTrainer(self.config, len(dataset.classes), choose_device(self.config.device))
         self.embedder: Embedder = embedder
-        self.embeddings: FloatArray = np.empty((len(dataset), 0), np.float32)
+        self._table = EmbeddingTable(len(dataset))
         self.scaler: EmbeddingScaler | None = None
         self.classifier: EmbeddingClassifier | None = None
         self.scans: dict[Role, FolderScan] = {}
         self._strategy = self.config.strategy
         self._network_lineage: dict[str, Any] = {}
-        self._embeddings_lineage: dict[str, Any] = {}
         self._classifier_lineage: dict[str, Any] = {}
         self._saved: dict[str, dict[str, Any]] = {}
 
@@ -112,10 +108,10 @@ class ActiveLearningEnvironment:
             If the data folders cannot be used, or are not those of this run.
         """
         config = store.config
-        train, unlabelled = config.folder("train_data"), config.folder("unlabelled_data")
+        train, unlabelled = config.path_of("train_data"), config.path_of("unlabelled_data")
         if train is None:
             raise DataError("train_data is needed to start a run.")
-        validation = config.folder("validation_data") or store.root_of(Role.VALIDATION)
+        validation = config.path_of("validation_data") or _validation_folder_of(store)
         with stage(logger, "Looking for photos"):
             scans = scan_data_folders(train, unlabelled, validation)
             catalogue = store.register(scans)
@@ -136,6 +132,11 @@ class ActiveLearningEnvironment:
     def pools(self) -> Pools:
         """Which rows are labelled, unlabelled, validation or set aside, as of now."""
         return self.dataset.pools
+
+    @property
+    def embeddings(self) -> FloatArray:
+        """(n_rows, n_features) float32; NaN in rows that are not embedded, without features before the first update."""
+        return self._table.embeddings
 
     @property
     def unlabelled_paths(self) -> tuple[str, ...]:
@@ -179,7 +180,7 @@ class ActiveLearningEnvironment:
         with stage(logger, "Measuring pixel mean and standard deviation"):
             batches = (
                 self.dataset.cache.images(rows[start : start + STATISTICS_BATCH])
-                for start in range(0, len(rows), STATISTICS_BATCH)
+                for start in tqdm(range(0, len(rows), STATISTICS_BATCH), desc="Measuring pixels", unit="batch", delay=2)
             )
             mean, std = channel_statistics(batches)
         return mean.tolist(), std.tolist()
@@ -192,7 +193,7 @@ class ActiveLearningEnvironment:
         """
         if self._network_is_stale():
             yield self.fit_network
-        if self._embeddings_lineage != {"network": self._network_lineage["digest"]} or len(self.rows_to_embed()):
+        if len(self.rows_to_embed()):
             yield self.embed
         if self._classifier_lineage != self._wanted_classifier_lineage():
             yield self.fit_classifier
@@ -217,23 +218,19 @@ class ActiveLearningEnvironment:
 
     def embed(self) -> None:
         """Embed every usable photo with the present network, or only those that it has not embedded yet."""
-        lineage = {"network": self._network_lineage["digest"]}
-        if self._embeddings_lineage != lineage:
-            self.embeddings = np.empty((len(self.dataset), 0), np.float32)
         rows = self.rows_to_embed()
         with stage(logger, f"Embedding {len(rows)} photos"):
             embedded = self.embedder.embed(self.dataset, rows)
-        if not self.embeddings.shape[1]:
-            self.embeddings = np.full((len(self.dataset), embedded.shape[1]), np.nan, np.float32)
-        self.embeddings[rows] = embedded
-        self._embeddings_lineage = lineage
+        self._table.put(rows, embedded, self.dataset.cache.fingerprints(rows), self._network)
 
     def rows_to_embed(self) -> IndexArray:
-        """Rows of usable photos without an embedding, ascending."""
-        wanted = ~self.pools.is_set_aside
-        if self.embeddings.shape[1]:
-            wanted &= np.isnan(self.embeddings[:, 0])
-        return np.flatnonzero(wanted)
+        """Rows of usable photos, ascending, that the present network has not embedded as they are now."""
+        usable = np.flatnonzero(~self.pools.is_set_aside)
+        return self._table.rows_to_embed(usable, self.dataset.cache.fingerprints(usable), self._network)
+
+    @property
+    def _network(self) -> str:
+        return str(self._network_lineage.get("digest", "not trained"))
 
     def fit_classifier(self) -> None:
         """Fit scaler and classifier from scratch: the scaler on labelled and candidate rows, never on validation."""
@@ -254,9 +251,10 @@ class ActiveLearningEnvironment:
     def _wanted_classifier_lineage(self) -> dict[str, Any]:
         labelled, unlabelled = self.pools.labelled, self.pools.unlabelled
         return {
-            "network": self._network_lineage.get("digest"),
-            "labels": _digest(labelled, self.dataset.targets[labelled]),
-            "candidates": _digest(unlabelled),
+            "network": self._table.network,
+            "photos": digest(self._table.photos),
+            "labels": digest(labelled, self.dataset.targets[labelled]),
+            "candidates": digest(unlabelled),
             "settings": repr((self.config.classifier, self.config.classifier_params, self.config.normalize_embedding)),
             "n_classes": len(self.dataset.classes),
         }
@@ -284,7 +282,7 @@ class ActiveLearningEnvironment:
         """
         if self.scaler is None or self.classifier is None:
             raise DataError("There is no classifier yet: call the steps of stale_models() first.")
-        if self._classifier_lineage["network"] != self._embeddings_lineage.get("network"):
+        if self._classifier_lineage["network"] != self._table.network:
             raise CheckpointError(
                 "The classifier was fitted on embeddings of another network: call the steps of stale_models() first.",
                 Path(CLASSIFIER_FILE),
@@ -312,14 +310,18 @@ class ActiveLearningEnvironment:
             If nothing is unlabelled.
         """
         n = self.config.active_batch
-        if self.config.max_labels is not None:
-            n = min(n, self.config.max_labels - self.n_answers)
+        n = n if self.n_answers_left is None else min(n, self.n_answers_left)
         with stage(logger, "Choosing photos"):
             return self._strategy.select_batch(self.view(), n, self.config.generator("query", round_number))
 
+    @property
+    def n_answers_left(self) -> int | None:
+        """Answers until `max_labels` is reached; None if there is no such limit."""
+        return None if self.config.max_labels is None else max(0, self.config.max_labels - self.n_answers)
+
     def ask(self, store: RunStore) -> Query:
-        """Choose the rows of the next round and store them as the open query."""
-        return store.ask(self.choose_rows(store.n_rounds() + 1))
+        """Give the open query again, or choose the rows of the next round and store them as the open query."""
+        return store.open_query(self.n_answers_left) or store.ask(self.choose_rows(store.n_rounds() + 1))
 
     def apply(self, answer: Answer) -> None:
         """Take the labels of an answer into the data set."""
@@ -329,7 +331,7 @@ class ActiveLearningEnvironment:
         """Say why there is nothing more to ask: "everything is labelled", "max_labels is reached", or None."""
         if not len(self.pools.unlabelled):
             return "everything is labelled"
-        if self.config.max_labels is not None and self.n_answers >= self.config.max_labels:
+        if self.n_answers_left == 0:
             return "max_labels is reached"
         return None
 
@@ -349,11 +351,10 @@ class ActiveLearningEnvironment:
 
     def _artefacts(self) -> Iterator[Artefact]:
         if self._network_lineage and isinstance(self.embedder, EmbeddingTrainer):
-            write = partial(torch.save, self.embedder.checkpoint(self.dataset.classes))
+            trainer = self.embedder
+            write = lambda path: torch.save(trainer.checkpoint(self.dataset.classes), path)  # noqa: E731  only if stale
             yield Artefact(NETWORK_FILE, self._network_lineage, write)
-        if self._embeddings_lineage:
-            lineage = self._embeddings_lineage | {"n_embedded": int((~np.isnan(self.embeddings[:, 0])).sum())}
-            yield Artefact(EMBEDDINGS_FILE, lineage, lambda path: np.save(path, self.embeddings))
+        yield from self._table.artefacts()
         if self.classifier is not None and self.scaler is not None:
             arrays = self.classifier.to_arrays()
             if arrays is not None:
@@ -362,31 +363,23 @@ class ActiveLearningEnvironment:
 
     def _load_fitted(self, store: RunStore) -> None:
         """Load embeddings and classifier, each if it is what was saved and fits the one before it."""
-        embeddings = store.lineage_of(EMBEDDINGS_FILE)
-        if embeddings is None or embeddings["network"] != self._network_lineage["digest"]:
-            return
-        self.embeddings = _grown(np.load(store.folder / EMBEDDINGS_FILE), len(self.dataset))
-        self._embeddings_lineage = {"network": embeddings["network"]}
-        self._saved[EMBEDDINGS_FILE] = embeddings
+        self._table = EmbeddingTable.load(store, len(self.dataset), self._network)
+        self._saved |= {artefact.file: dict(artefact.lineage) for artefact in self._table.artefacts()}
         classifier = store.lineage_of(CLASSIFIER_FILE)
-        if classifier is not None and classifier["network"] == self._network_lineage["digest"]:
+        if classifier is not None and classifier["network"] == self._table.network:
             with np.load(store.folder / CLASSIFIER_FILE) as arrays:
                 self.scaler = EmbeddingScaler.from_arrays(_without_prefix("scaler", arrays))
                 self.classifier = EmbeddingClassifier.from_arrays(_without_prefix("classifier", arrays))
             self._classifier_lineage = self._saved[CLASSIFIER_FILE] = classifier
 
 
-def _digest(*arrays: IndexArray) -> str:
-    checksum = hashlib.sha256()
-    for array in arrays:
-        checksum.update(np.ascontiguousarray(array).tobytes())
-    return checksum.hexdigest()
-
-
-def _grown(embeddings: FloatArray, n_rows: int) -> FloatArray:
-    """Add NaN rows for photos that came after the embeddings were saved."""
-    added = np.full((n_rows - len(embeddings), embeddings.shape[1]), np.nan, np.float32)
-    return np.concatenate([embeddings, added])
+def _validation_folder_of(store: RunStore) -> Path | None:
+    """Give the folder that the run's validation photos had, if it is still there."""
+    folder = store.root_of(Role.VALIDATION)
+    if folder is not None and not folder.is_dir():
+        logger.warning("The validation folder %s is not there: the run goes on without validation figures.", folder)
+        return None
+    return folder
 
 
 def _prefixed(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +83,7 @@ class EmbeddingTrainer:
             config.embedding_arch,
             config.feat_dim,
             use_pretrained=config.use_pretrained and checkpoint is None,
-            pretrained_weights=config.folder("pretrained_weights") if checkpoint is None else None,
+            pretrained_weights=config.path_of("pretrained_weights") if checkpoint is None else None,
             seed=_torch_seed(config.generator("network", 0)),
         )
         self.net: EmbeddingNet | SoftmaxNet = embedding_net
@@ -122,7 +122,7 @@ class EmbeddingTrainer:
         Raises
         ------
         DataError
-            If there is no row, or a row has no label.
+            If there is no row, a row has no label, or the weights become infinite or NaN.
         """
         if not len(rows) or (dataset.targets[rows] == UNLABELLED).any():
             raise DataError("The embedding network learns from labelled photos; got none, or one without a label.")
@@ -152,6 +152,11 @@ class EmbeddingTrainer:
                 ]
                 history.append(_summary(torch.stack(steps)))
                 logger.info("%s: %s", title, history[-1])
+        if not all(torch.isfinite(tensor).all() for tensor in self.net.state_dict().values()):
+            raise DataError(
+                f"The training of the embedding network went astray: its weights are not numbers any more. Choose a "
+                f"smaller embedding_{stage.name}_lr than {stage.lr:g} and start again; nothing is lost."
+            )
         self.optimizer_state = _on_cpu(optimizer.state_dict())
         self.history = tuple(history)
 
@@ -179,7 +184,11 @@ class EmbeddingTrainer:
         batch_size = self._config.extract_embedding_batch_size
         embeddings = np.empty((len(rows), self._config.feat_dim), np.float32)
         self.net.eval()
-        with torch.inference_mode(), tqdm(total=len(rows), desc="Embedding photos", unit="photo") as bar:
+        with (
+            _full_precision(),
+            torch.inference_mode(),
+            tqdm(total=len(rows), desc="Embedding photos", unit="photo") as bar,
+        ):
             for start in range(0, len(rows), batch_size):
                 batch = rows[start : start + batch_size]
                 embeddings[start : start + len(batch)] = self._embed(transform(dataset.images(batch))).cpu().numpy()
@@ -239,6 +248,12 @@ class EmbeddingTrainer:
                 weights[f"classifier.{name}"] = grown
         self.net.load_state_dict(weights)
         self.optimizer_state = checkpoint["optimizer_state_dict"]
+
+
+def _full_precision() -> AbstractContextManager[None]:
+    """Keep CUDA's convolutions from rounding to TF32, their default, which is good to three digits only."""
+    manager: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    return manager
 
 
 def _summary(steps: Tensor) -> EpochSummary:

@@ -191,6 +191,9 @@ def build_embedding_net(
     WeightsUnavailableError
         If the weights can be neither found nor downloaded, are damaged, or are of another architecture.
     """
+    problem = check_architecture(arch_name, use_pretrained=use_pretrained and pretrained_weights is None)
+    if problem:
+        raise ConfigError(problem)
     loads_weights = use_pretrained or pretrained_weights is not None
     with _seeded(seed):
         net = EmbeddingNet(arch_name, feat_dim, init_weights=not loads_weights)

@@ -25,7 +25,7 @@ def _architecture_problems(arguments: Mapping[str, Any]) -> list[str]:
     name = arguments["embedding_arch"]
     if not isinstance(name, str):
         return [f"embedding_arch must be the name of a torchvision classification model; got {name!r}."]
-    use_torchvision_weights = arguments["use_pretrained"] is True and arguments["pretrained_weights"] is None
+    use_torchvision_weights = bool(arguments["use_pretrained"]) and arguments["pretrained_weights"] is None
     problem = check_architecture(name, use_pretrained=use_torchvision_weights)
     return [problem] if problem else []
 

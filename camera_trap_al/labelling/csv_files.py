@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -273,7 +274,8 @@ def _sort_entries(
 
 def _without_case(path: str) -> str:
     """Keep what Windows (case, backslash) and a spreadsheet (spaces at the ends of a cell) leave of a path."""
-    return "/".join(part.strip() for part in path.replace("\\", "/").split("/")).casefold()
+    composed = unicodedata.normalize("NFC", path)  # macOS stores an accent apart from its letter
+    return "/".join(part.strip() for part in composed.replace("\\", "/").split("/")).casefold()
 
 
 def _find_faults(path: str, entries: Sequence[LabelEntry], classes: Sequence[str]) -> list[LabelFault]:

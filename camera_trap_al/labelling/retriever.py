@@ -1,9 +1,12 @@
 """LabelRetriever: the request goes out as a CSV, a person presses Enter, the labels come in from the labels bin."""
 
+import csv
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from camera_trap_al.exceptions import DataError, LabelFault, LabelFileError
+from camera_trap_al.files import written_aside
 from camera_trap_al.interchange.timelapse import write_selector_csv
 from camera_trap_al.labelling.csv_files import MatchedLabels, match_answers, read_file_content, read_label_file
 from camera_trap_al.labelling.dialogue import ask, say
@@ -45,12 +48,15 @@ class LabelRetriever:
         The CSV that says which photos are asked about.
     labels_bin
         The folder that label files are read from.
+    faults_path
+        The CSV that lists everything wrong with the last label file that was refused.
     """
 
     def __init__(self, unlabelled_paths: Sequence[str], output_dir: Path | str) -> None:
         self._photos = tuple(unlabelled_paths)
         self.request_path = Path(output_dir) / "timelapse_selector.csv"
         self.labels_bin = Path(output_dir) / "new_labels_bin"
+        self.faults_path = Path(output_dir) / "label_faults.csv"
         self.labels_bin.mkdir(parents=True, exist_ok=True)
 
     def write_request(self, query: Query) -> None:
@@ -134,8 +140,26 @@ class LabelRetriever:
             try:
                 return self.read_answer(query)
             except LabelFileError as error:
-                _show_faults(error)
+                self._report(error)
         return None
+
+    def _report(self, error: LabelFileError) -> None:
+        """Say what is wrong: all of it in a file, on the screen as much as can be read there."""
+        with suppress(OSError), written_aside(self.faults_path) as prepared:  # open in Excel: the screen must do
+            with prepared.open("w", newline="", encoding="utf-8-sig") as file:  # the mark tells Excel that it is UTF-8
+                writer = csv.writer(file)
+                writer.writerow(("row", "file", "problem", "advice"))
+                writer.writerows((fault.row, fault.file, fault.problem, fault.advice) for fault in error.faults)
+        heading, _, _ = str(error).partition("\n")
+        say(heading)
+        for fault in error.faults[:MAX_FAULTS_SHOWN]:
+            say(f"  - {fault}")
+        n_more = len(error.faults) - MAX_FAULTS_SHOWN
+        if n_more > 0:
+            say(
+                f"  ... and {n_more} more of the {len(error.faults)} things to put right; all are in {self.faults_path}"
+            )
+        say("Nothing was loaded. Put it right, save the file again, and then:\n")
 
     def _list_label_files(self) -> list[Path]:
         """List the CSV files in the top level of the bin, newest first."""
@@ -182,17 +206,6 @@ def _is_stopped(prompt: str) -> bool:
         if typed.lower() in ("", STOP_WORD):
             return bool(typed)
         say(f'"{typed}" means nothing here: labels are read from the labels bin, not from what is typed.')
-
-
-def _show_faults(error: LabelFileError) -> None:
-    heading, _, _ = str(error).partition("\n")
-    say(heading)
-    for fault in error.faults[:MAX_FAULTS_SHOWN]:
-        say(f"  - {fault}")
-    n_more = len(error.faults) - MAX_FAULTS_SHOWN
-    if n_more > 0:
-        say(f"  ... and {n_more} more of the {len(error.faults)} things to put right.")
-    say("Nothing was loaded. Put it right, save the file again, and then:\n")
 
 
 def _count(n: int, noun: str) -> str:

@@ -12,7 +12,7 @@ from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
-from camera_trap_al.exceptions import ConfigError, DataError, EmptyPoolError
+from camera_trap_al.exceptions import CheckpointError, ConfigError, DataError, EmptyPoolError
 from camera_trap_al.query import Answer
 from camera_trap_al.run_store import RunStore
 
@@ -450,7 +450,8 @@ def test_only_new_photos_are_embedded_on_resume(start, own_photos, monkeypatch):
 
 
 def test_pixel_statistics_stay_as_they_were_at_the_first_start(start, own_photos):
-    first, _ = start()
+    first, store = start()
+    update(first, store)
     for name in ("train/deer/bright.png", "unlabelled/site0/snow.png"):
         Image.new("RGB", (20, 20), "white").save(own_photos / name)
     resumed, _ = start()
@@ -552,3 +553,24 @@ def test_classifier_that_cannot_be_fitted_says_so(new_environment):
     environment = new_environment(classifier=LogisticRegression(C=-1.0))
     with pytest.raises(ConfigError, match="LogisticRegression"):
         update(environment)
+
+
+def test_a_photo_replaced_under_its_name_is_embedded_again_and_no_other(start, own_photos):
+    first, store = start()
+    update(first, store)
+    row = list(first.dataset.catalogue.paths).index("site0/u_deer.png")
+    Image.new("RGB", (30, 30), "navy").save(own_photos / "unlabelled" / "site0" / "u_deer.png")
+    resumed, store = start()
+    assert resumed.rows_to_embed().tolist() == [row]
+    assert update(resumed, store) == ["embed", "fit_classifier"]
+    changed = (resumed.embeddings != first.embeddings).any(axis=1)
+    assert np.flatnonzero(changed).tolist() == [row]
+
+
+def test_a_classifier_of_another_networks_embeddings_is_refused(start):
+    environment, store = start()
+    update(environment, store)
+    environment._network_lineage = {"digest": "another", "answers": 0}
+    environment.embed()
+    with pytest.raises(CheckpointError, match="another network"):
+        environment.probabilities(np.array([0]))

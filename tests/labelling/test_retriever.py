@@ -1,3 +1,4 @@
+import csv
 import io
 import os
 import subprocess
@@ -315,3 +316,27 @@ def test_an_old_selector_is_replaced_whole(labels):
     write_selector_csv(labels.request_path, PHOTOS, PHOTOS)
     labels.write_request(QUERY)
     assert labels.request_path.read_text("utf-8").count("true") == len(QUERY)
+
+
+def test_every_fault_is_in_a_file_however_many_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos = [f"site/{number}.jpg" for number in range(40)]
+    retriever = LabelRetriever(photos, tmp_path)
+    query = Query(1, np.arange(40), tuple(photos), ("deer",))
+    rows = "".join(f"{number}.jpg,site,deeer\n" for number in range(40))
+    (retriever.labels_bin / "typos.csv").write_text(f"File,RelativePath,Species\n{rows}", encoding="utf-8")
+    with pytest.raises(LabelFileError) as refused:
+        retriever.read_answer(query)
+    retriever._report(refused.value)
+    with retriever.faults_path.open(newline="", encoding="utf-8-sig") as file:
+        listed = list(csv.DictReader(file))
+    assert [fault["file"] for fault in listed] == photos
+    assert all("deer" in fault["advice"] for fault in listed)
+    assert str(retriever.faults_path) in capsys.readouterr().out
+
+
+def test_an_accent_may_be_written_in_either_unicode_form(tmp_path: Path) -> None:
+    apart, together = "e\u0301lan/1.jpg", "\u00e9lan/1.jpg"
+    retriever = LabelRetriever([apart], tmp_path)
+    table = f"File,RelativePath,Species\n1.jpg,{together.partition('/')[0]},deer\n"
+    (retriever.labels_bin / "windows.csv").write_text(table, encoding="utf-8")
+    assert retriever.read_answer(Query(1, np.array([7]), (apart,), ("deer",))).labels == {7: 0}

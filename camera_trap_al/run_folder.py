@@ -1,0 +1,86 @@
+"""The folder of a run: what a run leaves in it, and how an old one makes way."""
+
+import logging
+from datetime import datetime
+from pathlib import Path
+
+from camera_trap_al.exceptions import CheckpointError
+from camera_trap_al.photo_folders import RUN_DATABASE
+
+__all__ = ["check_database", "has_results", "make", "move_aside"]
+
+logger = logging.getLogger(__name__)
+
+FOLDERS = ("data/label_archive", "embedding", "classifier", "export", "new_labels_bin", "test_results")
+# What runs of this package and of the 2023 one leave, and a new run would write over.
+RESULTS = (
+    *("data/labels.csv", "data/label_archive/*", "embedding/embedding*", "classifier/classifier*"),
+    *("export/classifier.onnx", "export/dataset_mean.npy", "export/embedding_model_weights.pt"),
+)
+
+
+def has_results(folder: Path) -> bool:
+    """Say whether there is anything of a run in the folder."""
+    return (folder / RUN_DATABASE).exists() or _has_files_of_a_run(folder)
+
+
+def _has_files_of_a_run(folder: Path) -> bool:
+    return any(path.is_file() for pattern in RESULTS for path in folder.glob(pattern))
+
+
+def check_database(folder: Path) -> None:
+    """Refuse a folder with results of a run and without the database that would tell what they are.
+
+    Raises
+    ------
+    CheckpointError
+        Saying what to do.
+    """
+    database = folder / RUN_DATABASE
+    is_gone = not database.exists() or database.stat().st_size == 0
+    if is_gone and _has_files_of_a_run(folder):
+        raise CheckpointError(
+            f"{folder}: this folder holds results of a run, but its database data/run.sqlite is empty or gone, or the "
+            "run is one of the 2023 package, which cannot be continued. Put back a copy of the database, choose "
+            "another output_dir, or set use_checkpoints=False, which moves the old run aside.",
+            database,
+        )
+
+
+def make(folder: Path) -> None:
+    """Make the folders of a run.
+
+    Raises
+    ------
+    CheckpointError
+        If one cannot be made.
+    """
+    try:
+        for name in FOLDERS:
+            (folder / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder}: the run folder cannot be made ({error.strerror}: {error.filename}). Choose an output_dir that "
+            "you may write to.",
+            folder,
+        ) from error
+
+
+def move_aside(folder: Path) -> None:
+    """Give the folder of an old run another name.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be renamed, most often because a program has a file of it open.
+    """
+    old = folder.with_name(f"{folder.name} (until {datetime.now():%Y-%m-%d %H.%M.%S})")
+    try:
+        folder.rename(old)
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder}: the old run cannot be moved aside ({error.strerror}). Close the programs that use a file in "
+            "it, or choose another output_dir.",
+            folder,
+        ) from error
+    logger.warning("use_checkpoints=False: the run that was there has been moved to %s", old)
