@@ -208,7 +208,7 @@ def test_a_database_that_is_gone_is_not_begun_anew_over_accepted_labels(config, 
     register(store)
     store.commit(store.ask(np.array([3])), Answer({3: DEER}, source="a.csv", file_content=b"labels"))
     damage(store.database)
-    with pytest.raises(CheckpointError, match="its database .* is empty or gone"):
+    with pytest.raises(CheckpointError, match=r"its database .* is empty or gone"):
         RunStore.open(config)
     assert RunStore.open(RunConfig(output_dir=store.folder, use_checkpoints=False)).n_rounds() == 0
 
