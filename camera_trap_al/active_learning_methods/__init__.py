@@ -6,18 +6,37 @@ from camera_trap_al.active_learning_methods.base import (
     QueryStrategy,
     ScoreSampling,
 )
-from camera_trap_al.active_learning_methods.diversity import UniformSampling
-from camera_trap_al.active_learning_methods.uncertainty import ConfidenceSampling, EntropySampling, MarginSampling
+from camera_trap_al.active_learning_methods.clusters import InformativeDiverseSampling, MarginClusterMeanSampling
+from camera_trap_al.active_learning_methods.coverage import (
+    KCenterSampling,
+    MaxHerdingSampling,
+    UncertaintyHerdingSampling,
+)
+from camera_trap_al.active_learning_methods.density import GraphDensitySampling, TypiClustSampling
+from camera_trap_al.active_learning_methods.diversity import BadgeSampling, UniformSampling
+from camera_trap_al.active_learning_methods.hierarchical import HierarchicalSampling
+from camera_trap_al.active_learning_methods.uncertainty import (
+    ConfidenceSampling,
+    EntropySampling,
+    MarginSampling,
+    TailFirstSampling,
+)
 
 __all__ = [
     "STRATEGIES",
+    "BadgeSampling",
     "ConfidenceSampling",
     "EntropySampling",
+    "GraphDensitySampling",
+    "KCenterSampling",
     "MarginSampling",
+    "MaxHerdingSampling",
     "PoolView",
     "ProbabilisticClassifier",
     "QueryStrategy",
     "ScoreSampling",
+    "TypiClustSampling",
+    "UncertaintyHerdingSampling",
     "UniformSampling",
 ]
 
@@ -26,4 +45,14 @@ STRATEGIES: dict[str, type[QueryStrategy]] = {
     "margin": MarginSampling,
     "entropy": EntropySampling,
     "confidence": ConfidenceSampling,
+    "tail_first": TailFirstSampling,
+    "badge": BadgeSampling,
+    "informative_diverse": InformativeDiverseSampling,
+    "margin_cluster_mean": MarginClusterMeanSampling,
+    "hierarchical": HierarchicalSampling,
+    "kcenter": KCenterSampling,
+    "graph_density": GraphDensitySampling,
+    "max_herding": MaxHerdingSampling,
+    "uncertainty_herding": UncertaintyHerdingSampling,
+    "typiclust": TypiClustSampling,
 }

@@ -1,17 +1,28 @@
 """What a query strategy sees, and what it must do."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from camera_trap_al.exceptions import ConfigError, DataError, EmptyPoolError
 from camera_trap_al.pools import UNLABELLED, FloatArray, IndexArray
 
-__all__ = ["PoolView", "ProbabilisticClassifier", "QueryStrategy", "ScoreSampling"]
+__all__ = [
+    "PoolView",
+    "ProbabilisticClassifier",
+    "QueryStrategy",
+    "ScoreSampling",
+    "fill_at_random",
+    "order_by_falling_score",
+]
+
+logger = logging.getLogger(__name__)
 
 TIE_TOLERANCE = 1e-6
 ROWS_PER_CHECK = 16_384
@@ -109,8 +120,21 @@ class QueryStrategy(ABC):
     """Decides which unlabelled images the expert is asked about. To write your own, subclass and define `choose`.
 
     A strategy is pure: the same view and the same state of the generator give the same rows, and nothing else is
-    changed.
+    changed. `camera_trap_al.active_learning_methods.contract.check_strategy` tries an instance of your own.
+
+    Attributes
+    ----------
+    source
+        Paper and year, as in "Settles 2009".
+    when
+        When to use it, one short line for ecologists.
+    cost
+        What one choice costs, one short line.
     """
+
+    source: ClassVar[str] = ""
+    when: ClassVar[str] = ""
+    cost: ClassVar[str] = ""
 
     def select_batch(self, view: PoolView, n: int, rng: np.random.Generator) -> IndexArray:
         """Choose the images to ask about.
@@ -196,6 +220,58 @@ class ScoreSampling(QueryStrategy):
         in_falling_order = chosen[np.argsort(-scores[chosen], kind="stable")]
         rows: IndexArray = view.unlabelled[in_falling_order]
         return rows
+
+
+def order_by_falling_score(scores: NDArray[np.floating], rng: np.random.Generator) -> IndexArray:
+    """Sort scores from the highest to the lowest, ties to 1e-6 in random order.
+
+    The scores are rounded down to steps of 1e-6 that begin at a random place, and scores in one step tie: scores
+    further apart than a step are always in order, and the closer two are, the more often they tie.
+
+    Parameters
+    ----------
+    scores
+        (n,), any finite numbers.
+    rng
+        Source of the random order.
+
+    Returns
+    -------
+    IndexArray
+        (n,), positions in `scores`.
+    """
+    shuffled = rng.permutation(len(scores))
+    steps = np.floor(scores[shuffled].astype(np.float64) / TIE_TOLERANCE + rng.random())
+    return shuffled[np.argsort(-steps, kind="stable")]
+
+
+def fill_at_random(chosen: IndexArray, n_rows: int, n: int, rng: np.random.Generator, name: str) -> IndexArray:
+    """Complete a choice that found fewer useful rows than it was asked for, and say so in the log.
+
+    Parameters
+    ----------
+    chosen
+        Positions chosen so far, distinct, at most `n`.
+    n_rows
+        How many rows there are to choose from, at least `n`.
+    n
+        How many are wanted.
+    rng
+        Source of the random rows.
+    name
+        The strategy, for the log.
+
+    Returns
+    -------
+    IndexArray
+        (n,), `chosen` and behind it positions drawn at random from the rest.
+    """
+    n_missing = n - len(chosen)
+    if not n_missing:
+        return chosen
+    logger.info("%s found %d distinct useful images; the other %d are drawn at random", name, len(chosen), n_missing)
+    rest = np.setdiff1d(np.arange(n_rows), chosen)
+    return np.concatenate([chosen, rng.choice(rest, n_missing, replace=False)]).astype(np.int64)
 
 
 def _shape_problems(view: PoolView) -> Iterator[str]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from camera_trap_al.active_learning_methods import PoolView, QueryStrategy, ScoreSampling
+from camera_trap_al.active_learning_methods.base import fill_at_random, order_by_falling_score
 from camera_trap_al.exceptions import ConfigError, DataError
 from camera_trap_al.pools import FloatArray, IndexArray
 
@@ -168,3 +169,32 @@ class TestScoreSampling:
     def test_scores_that_cannot_be_used_are_an_error(self, make_view: MakeView, scores: list[float]) -> None:
         with pytest.raises(ConfigError, match=r"FixedScores.score must return one number per unlabelled image"):
             FixedScores(scores).select_batch(make_view(), 3, rng())
+
+
+class TestOrderByFallingScore:
+    def test_equals_a_sort_when_scores_differ(self) -> None:
+        scores = np.random.default_rng(1).permutation(500) * 2e-6
+        assert order_by_falling_score(scores, rng()).tolist() == np.argsort(-scores).tolist()
+
+    def test_scores_within_the_tolerance_come_in_any_order_and_others_never(self) -> None:
+        scores = np.array([0.5, 0.5 + 5e-7, 0.5 - 2e-6, 0.9])
+        orders = {tuple(order_by_falling_score(scores, rng(seed)).tolist()) for seed in range(40)}
+        assert orders == {(3, 0, 1, 2), (3, 1, 0, 2)}
+
+
+class TestFillAtRandom:
+    def test_keeps_what_is_chosen_and_adds_each_other_row_equally_often(self, caplog: pytest.LogCaptureFixture) -> None:
+        generator, chosen = rng(), np.array([4, 1])
+        with caplog.at_level("INFO"):
+            filled = [fill_at_random(chosen, 6, 3, generator, "mine") for _ in range(2000)]
+        assert all(rows[:2].tolist() == [4, 1] for rows in filled)
+        counts = np.bincount([rows[2] for rows in filled], minlength=6)
+        # Expected 500 each for rows 0, 2, 3 and 5, standard deviation sqrt(2000 * 1/4 * 3/4) = 19.
+        assert counts[[1, 4]].tolist() == [0, 0]
+        assert abs(counts[[0, 2, 3, 5]] - 500).max() < 5 * 19
+        assert "mine found 2 distinct useful images; the other 1 are drawn at random" in caplog.text
+
+    def test_a_full_choice_is_left_alone(self, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level("INFO"):
+            assert fill_at_random(np.array([2, 0]), 3, 2, rng(), "mine").tolist() == [2, 0]
+        assert not caplog.text

@@ -1,0 +1,300 @@
+"""Time and memory of every query strategy on made data, and side by side with other packages.
+
+    python benchmarks/strategies.py                               # the whole table
+    python benchmarks/strategies.py --only kcenter badge          # some strategies
+    python benchmarks/strategies.py --peers --peer-python PATH    # against scikit-activeml and modAL, installed there
+    python benchmarks/strategies.py --quick                       # small pools, to see that it runs
+
+Each strategy runs in a process of its own, which loads the arrays and is asked for 100 images three times; between the
+calls the chosen ones get their labels. Wall time is what must hold; the CPU seconds beside it show how much of it was
+waiting for a busy machine. Memory is the highest resident size of the process less what it was with the pool loaded.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy
+import sklearn
+
+from camera_trap_al.active_learning_methods import STRATEGIES, PoolView
+from camera_trap_al.pools import UNLABELLED, FloatArray
+
+N_FEATURES, N_CLASSES, BATCH, N_CALLS = 256, 20, 100, 3
+QUICK_DIVISOR, QUICK_DIVISOR_OF_PEERS = 100, 10
+ROWS_PER_STEP = 16_384
+PEERS = Path(__file__).with_name("strategies_peers.py")
+# The names by which the peers know what both have; the first three are defined the same everywhere.
+SHARED = {
+    "margin": ("modAL", "scikit-activeml"),
+    "entropy": ("modAL", "scikit-activeml"),
+    "confidence": ("modAL", "scikit-activeml"),
+    "uniform": ("scikit-activeml",),
+    "kcenter": ("scikit-activeml",),
+    "badge": ("scikit-activeml",),
+    "typiclust": ("scikit-activeml",),
+    "max_herding": ("scikit-activeml",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A pool, who is asked about it, and what it may cost."""
+
+    n_rows: int
+    n_labelled: int
+    strategies: tuple[str, ...]
+    first_s: float
+    later_s: float
+    memory_gb: float
+
+
+ON_PROBABILITIES = ("uniform", "margin", "entropy", "confidence", "tail_first")
+THREE_COPIES = 3 * 950_000 * N_CLASSES * 4 / 1e9
+TASKS = (
+    Task(
+        n_rows=1_000_000,
+        n_labelled=50_000,
+        strategies=ON_PROBABILITIES,
+        first_s=2,
+        later_s=2,
+        memory_gb=THREE_COPIES,
+    ),
+    Task(n_rows=1_000_000, n_labelled=5_000, strategies=("kcenter",), first_s=60, later_s=60, memory_gb=3),
+    Task(
+        n_rows=50_000,
+        n_labelled=5_000,
+        strategies=tuple(name for name in STRATEGIES if name not in (*ON_PROBABILITIES, "kcenter")),
+        first_s=120,
+        later_s=10,
+        memory_gb=4,
+    ),
+)
+SIDE_BY_SIDE = (20_000, 2_000)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GivenPool(PoolView):
+    """A pool whose probabilities exist already."""
+
+    given: FloatArray
+
+    def probabilities(self) -> FloatArray:
+        """Return what was given."""
+        return self.given
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=STRATEGIES, default=list(STRATEGIES), metavar="NAME")
+    parser.add_argument("--quick", action="store_true", help="pools 100 times smaller (side by side: 10 times)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--peers", action="store_true", help="side by side instead of the table")
+    parser.add_argument("--peer-python", default=sys.executable, help="the Python that has scikit-activeml and modAL")
+    parser.add_argument("--peer-timeout", type=float, default=600, help="seconds that a peer may take")
+    parser.add_argument("--child", nargs=3, metavar=("NAME", "FOLDER", "SEED"), help=argparse.SUPPRESS)
+    parser.add_argument("--make", nargs=4, metavar=("ROWS", "LABELLED", "FOLDER", "SEED"), help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.make:
+        n_rows, n_labelled, folder, seed = chosen.make
+        make_pool(Path(folder), int(n_rows), int(n_labelled), int(seed))
+        return
+    if chosen.child:
+        name, folder, seed = chosen.child
+        print(json.dumps(measure(name, Path(folder), int(seed))))
+        return
+    print_machine(chosen)
+    if chosen.peers:
+        compare_with_peers(chosen)
+    else:
+        print_table(chosen)
+
+
+def print_machine(chosen: argparse.Namespace) -> None:
+    """Print what the figures depend on."""
+    print(f"{platform.platform()}, {platform.processor() or platform.machine()}, {os.cpu_count()} cores, ", end="")
+    load = f"load {os.getloadavg()[0]:.1f}, " if hasattr(os, "getloadavg") else ""
+    print(f"{chosen.threads} threads, {load}Python {platform.python_version()}, numpy {np.__version__}, ", end="")
+    print(f"scipy {scipy.__version__}, scikit-learn {sklearn.__version__}")
+    print(f"{N_FEATURES} features, {N_CLASSES} classes, float32, batch {BATCH}, seed {chosen.seed}", flush=True)
+
+
+def print_table(chosen: argparse.Namespace) -> None:
+    """Measure every strategy on its pool and print figures and shares of what they may be."""
+    divisor = QUICK_DIVISOR if chosen.quick else 1
+    print("\n| strategy | pool | labelled | first call s (CPU s) | later calls s (CPU s) | extra GB | ", end="")
+    print("share of the limits: first, later, memory | holds |\n|---|---|---|---|---|---|---|---|", flush=True)
+    for task in TASKS:
+        names = [name for name in task.strategies if name in chosen.only]
+        if not names:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            make_in_child(Path(folder), task.n_rows // divisor, task.n_labelled // divisor, chosen)
+            for name in names:
+                print(table_row(name, task, divisor, run_child(name, Path(folder), chosen)), flush=True)
+
+
+def table_row(name: str, task: Task, divisor: int, found: dict[str, Any]) -> str:
+    """Write one line of the table."""
+    wall, cpu = found["wall_s"], found["cpu_s"]
+    measured = (wall[0], max(wall[1:]), found["extra_gb"])
+    shares = [value / most for value, most in zip(measured, (task.first_s, task.later_s, task.memory_gb), strict=True)]
+    cells = (
+        name,
+        f"{task.n_rows // divisor:,}",
+        f"{task.n_labelled // divisor:,}",
+        f"{measured[0]:.3f} ({cpu[0]:.3f})",
+        f"{measured[1]:.3f} ({max(cpu[1:]):.3f})",
+        f"{measured[2]:.3f}",
+        ", ".join(f"{share:.0%}" for share in shares),
+        "yes" if max(shares) < 1 else "NO",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def compare_with_peers(chosen: argparse.Namespace) -> None:
+    """Give the same arrays to this package and to the peers; print times, ratios and equal rows."""
+    n_rows, n_labelled = (size // (QUICK_DIVISOR_OF_PEERS if chosen.quick else 1) for size in SIDE_BY_SIDE)
+    print(f"\nSide by side: {n_rows:,} images, {n_labelled:,} labelled, fastest of {N_CALLS} calls\n")
+    print(
+        "| strategy | here s (CPU s) | peer | peer s (CPU s) | times faster | equal rows |\n|---|---|---|---|---|---|"
+    )
+    with tempfile.TemporaryDirectory() as name_of_folder:
+        folder = Path(name_of_folder)
+        make_in_child(folder, n_rows, n_labelled, chosen)
+        for name in (name for name in SHARED if name in chosen.only):
+            here = run_child(name, folder, chosen)
+            for peer in SHARED[name]:
+                print(peer_row(name, here, peer, run_peer(name, peer, folder, chosen)), flush=True)
+
+
+def peer_row(name: str, here: dict[str, Any], peer: str, there: dict[str, Any] | str) -> str:
+    """Write one line of the comparison; `there` is text when the peer gave no answer."""
+    ours = f"{min(here['wall_s']):.4f} ({min(here['cpu_s']):.4f})"
+    if isinstance(there, str):
+        return f"| {name} | {ours} | {peer} | {there} | | |"
+    theirs = f"{min(there['wall_s']):.4f} ({min(there['cpu_s']):.4f})"
+    equal = len(set(here["first_rows"]) & set(there["first_rows"])) / len(here["first_rows"])
+    return f"| {name} | {ours} | {peer} | {theirs} | {min(there['wall_s']) / min(here['wall_s']):.1f} | {equal:.0%} |"
+
+
+def make_pool(folder: Path, n_rows: int, n_labelled: int, seed: int) -> None:
+    """Write a mixture of Gaussians, scaled to 0..1, a few classes common and many rare, with probabilities to match."""
+    rng = np.random.default_rng(seed)
+    frequencies = 1 / np.arange(1, N_CLASSES + 1)
+    classes = rng.choice(N_CLASSES, n_rows, p=frequencies / frequencies.sum())
+    centres = rng.random((N_CLASSES, N_FEATURES), dtype=np.float32)
+    embeddings = np.empty((n_rows, N_FEATURES), dtype=np.float32)
+    probabilities = np.empty((n_rows, N_CLASSES), dtype=np.float32)
+    for part in parts(n_rows):
+        noise = rng.standard_normal((len(classes[part]), N_FEATURES), dtype=np.float32)
+        embeddings[part] = centres[classes[part]] + noise / 4
+        # Far flatter than the true ones, which would be 0 and 1, and blurred, so that some images are hard.
+        logits = embeddings[part] @ centres.T - (centres**2).sum(axis=1) / 2
+        logits = logits / 5 + rng.standard_normal(logits.shape, dtype=np.float32)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities[part] = powers / powers.sum(axis=1, keepdims=True)
+    lowest, highest = embeddings.min(axis=0), embeddings.max(axis=0)
+    for part in parts(n_rows):
+        embeddings[part] = (embeddings[part] - lowest) / (highest - lowest)
+    order = rng.permutation(n_rows)
+    arrays = {"embeddings": embeddings, "classes": classes, "probabilities": probabilities}
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    np.save(folder / "labelled.npy", np.sort(order[:n_labelled]))
+    np.save(folder / "unlabelled.npy", np.sort(order[n_labelled:]))
+
+
+def parts(n: int) -> Iterator[slice]:
+    """Cut `n` rows into pieces that fit the memory of a small machine."""
+    return (slice(start, start + ROWS_PER_STEP) for start in range(0, n, ROWS_PER_STEP))
+
+
+def measure(name: str, folder: Path, seed: int) -> dict[str, Any]:
+    """Ask one strategy in this process, which must be new: the highest resident size never falls."""
+    kinds = ("embeddings", "classes", "probabilities", "labelled", "unlabelled")
+    embeddings, classes, probabilities, labelled, unlabelled = (np.load(folder / f"{kind}.npy") for kind in kinds)
+    strategy = STRATEGIES[name]()
+    found: dict[str, Any] = {"wall_s": [], "cpu_s": []}
+    loaded = None
+    for call in range(N_CALLS):
+        targets = np.full(len(classes), UNLABELLED)
+        targets[labelled] = classes[labelled]
+        view = GivenPool(
+            embeddings=embeddings,
+            targets=targets,
+            labelled=labelled,
+            unlabelled=unlabelled,
+            classes=tuple(f"class {i}" for i in range(N_CLASSES)),
+            classifier=None,  # type: ignore[arg-type]  # the probabilities are given
+            given=probabilities[unlabelled],
+        )
+        loaded = loaded or resident_gb()
+        wall, cpu = time.perf_counter(), time.process_time()
+        rows = strategy.select_batch(view, BATCH, np.random.default_rng([seed, call]))
+        found["wall_s"].append(time.perf_counter() - wall)
+        found["cpu_s"].append(time.process_time() - cpu)
+        found.setdefault("first_rows", rows.tolist())
+        found["extra_gb"] = resident_gb() - loaded
+        labelled, unlabelled = np.append(labelled, rows), np.setdiff1d(unlabelled, rows)
+        del view
+    return found
+
+
+def resident_gb() -> float:
+    """Highest resident size of this process so far, in GB."""
+    import resource  # not on Windows, where only this benchmark needs it
+
+    in_bytes = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * in_bytes / 1e9
+
+
+def make_in_child(folder: Path, n_rows: int, n_labelled: int, chosen: argparse.Namespace) -> None:
+    """Run `make_pool` in a new process: Linux counts the highest size of a parent as that of its children."""
+    command = [sys.executable, __file__, "--make", str(n_rows), str(n_labelled), str(folder), str(chosen.seed)]
+    subprocess.run(command, env=environment(chosen), check=True)
+
+
+def run_child(name: str, folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
+    """Run `measure` in a new process."""
+    command = [sys.executable, __file__, "--child", name, str(folder), str(chosen.seed)]
+    answer = subprocess.run(command, env=environment(chosen), stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(answer.stdout)
+    return found
+
+
+def run_peer(name: str, peer: str, folder: Path, chosen: argparse.Namespace) -> dict[str, Any] | str:
+    """Run one strategy of a peer in its own Python; a text says why there is no answer."""
+    command = [chosen.peer_python, str(PEERS), peer, name, str(folder), str(BATCH)]
+    try:
+        answer = subprocess.run(
+            command, env=environment(chosen), capture_output=True, text=True, timeout=chosen.peer_timeout
+        )
+    except subprocess.TimeoutExpired:
+        return f"over {chosen.peer_timeout:.0f}"
+    if answer.returncode:
+        return (answer.stderr.strip().splitlines() or [f"ended with {answer.returncode}"])[-1]
+    found: dict[str, Any] = json.loads(answer.stdout)
+    return found
+
+
+def environment(chosen: argparse.Namespace) -> dict[str, str]:
+    """Give the children as many threads as asked for, whichever library makes them."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    return {**os.environ, **{name: str(chosen.threads) for name in names}}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""What README.md says is what the code does."""
+
+from dataclasses import fields
+from pathlib import Path
+
+from camera_trap_al.active_learning_methods import STRATEGIES
+from camera_trap_al.active_learning_methods.table import DEFAULT, make_table
+from camera_trap_al.config import RunConfig
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_table_of_strategies_is_the_one_that_the_code_makes() -> None:
+    _, between = README.read_text(encoding="utf-8").split("<!-- strategies -->\n")
+    table, _ = between.split("<!-- /strategies -->")
+    assert table == make_table(), "Put the output of active_learning_methods.table.make_table() between the markers."
+
+
+def test_every_strategy_has_a_full_line() -> None:
+    for name, line in zip(STRATEGIES, make_table().splitlines()[2:], strict=True):
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert cells[0].startswith(f"`{name}`")
+        assert len(cells) == 5
+        assert all(cells[1:]) or (name == "uniform" and not cells[2])  # drawing at random has no paper
+        assert "[" not in cells[1], "the paper has a column of its own"
+
+
+def test_the_table_marks_the_default() -> None:
+    defaults = {field.name: field.default for field in fields(RunConfig)}
+    assert defaults["active_learning_strategy"] == DEFAULT
