@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-# As often as strategies.py asks this package, unless one call takes long.
-N_CALLS, LONG_S = 3, 10
+# As often as strategies.py asks this package, unless the calls take long.
+N_CALLS, LONG_S = 20, 10
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ import torchvision
 from PIL import Image
 
 from camera_trap_al import RunResult, run_active_learning
+from camera_trap_al.active_learning_methods import STRATEGIES
 from camera_trap_al.exceptions import CheckpointError, ConfigError, DataError
 from camera_trap_al.query import Answer, Query
 
@@ -385,7 +386,7 @@ def test_a_validation_folder_that_is_gone_does_not_stop_the_run(
     assert [point["train_set_size"] for point in result.validation_history] == [12, 17]
 
 
-@pytest.mark.parametrize("strategy", ["uniform", "margin", "entropy", "confidence"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_runs(arguments: dict[str, Any], truth: dict[str, str], strategy: str) -> None:
     result = run_active_learning(
         **arguments, active_learning_strategy=strategy, max_labels=5, label_source=Oracle(truth)
