@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recomputed_later
 from tqdm.auto import tqdm
 
 from camera_trap_al.config import RunConfig, TrainingStage
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder, batch_sampler
 from camera_trap_al.deep_learning.losses import build_loss
+from camera_trap_al.deep_learning.memory import TRIAL, photos_at_once
 from camera_trap_al.deep_learning.networks import EmbeddingNet, SoftmaxNet, build_embedding_net
 from camera_trap_al.deep_learning.transforms import EvaluationTransform, TrainingTransform
 from camera_trap_al.exceptions import DataError
@@ -92,6 +94,7 @@ class EmbeddingTrainer:
         self.pixel_mean, self.pixel_std = np.full(3, 0.5), np.full(3, 0.25)
         self.optimizer_state: dict[str, Any] = {}
         self.history: tuple[EpochSummary, ...] = ()
+        self._photos_at_once: int | None = None
         self._loss = build_loss(
             config.embedding_loss_type, config.embedding_loss_data_strategy, config.embedding_loss_margin
         )
@@ -164,7 +167,7 @@ class EmbeddingTrainer:
         self, images: Tensor, targets: IndexArray, optimizer: torch.optim.Optimizer, generator: torch.Generator
     ) -> Tensor:
         """Make one step; return (3,) loss, active share and mean distance, left on the device."""
-        embeddings = self._embed(images)
+        embeddings = self._embed_in_training(images)
         class_ids = torch.from_numpy(targets).to(self.device)
         outputs = self.net.logits(embeddings) if isinstance(self.net, SoftmaxNet) else embeddings
         value = self._loss(outputs, class_ids, generator)
@@ -173,10 +176,29 @@ class EmbeddingTrainer:
         optimizer.step()
         return torch.stack([value.loss.detach(), value.active_share, _mean_distance(embeddings.detach())])
 
+    def _embed_in_training(self, images: Tensor) -> Tensor:
+        """Embed a batch, in parts if it is too large for the memory.
+
+        What a part keeps for its backward pass is then computed again when its turn comes [Chen et al., 2016], so that
+        the loss still sees the whole batch; only batch normalisation looks at each part by itself.
+        """
+        if self._photos_at_once is None:
+            on_device = images[:TRIAL].to(self.device, memory_format=torch.channels_last)
+            self._photos_at_once = photos_at_once(self._embedding_net, on_device)
+        n_parts = -(-len(images) // self._photos_at_once)
+        if n_parts == 1:
+            return self._embed(images)
+        logger.info("A batch of %d photos is too large for the memory: %d parts", len(images), n_parts)
+        parts = images.tensor_split(n_parts)
+        return torch.cat([recomputed_later(self._embed, part, use_reentrant=False) for part in parts])
+
     def _embed(self, images: Tensor) -> Tensor:
-        net = self.net.embedding if isinstance(self.net, SoftmaxNet) else self.net
-        embeddings: Tensor = net(images.to(self.device, memory_format=torch.channels_last))
+        embeddings: Tensor = self._embedding_net(images.to(self.device, memory_format=torch.channels_last))
         return embeddings
+
+    @property
+    def _embedding_net(self) -> EmbeddingNet:
+        return self.net.embedding if isinstance(self.net, SoftmaxNet) else self.net
 
     def embed(self, dataset: ExtendedImageFolder, rows: IndexArray) -> FloatArray:
         """Return the (n, feat_dim) embeddings of `rows`, computed in fp32 in evaluation mode."""

@@ -396,3 +396,40 @@ def test_embeddings_of_camera_trap_photos_do_not_collapse_in_an_epoch(data, cpu,
     after = mean_distance(trainer.embed(dataset, rows))
     assert len(rows) == 115
     assert after > before / 2
+
+
+def test_a_batch_too_large_for_the_memory_is_learnt_in_parts_with_the_same_result(
+    new_trainer, dataset, small_config, monkeypatch, caplog
+):
+    """Without batch normalisation and dropout, which look at each part by itself, nothing may differ but rounding."""
+    config = small_config(embedding_arch="squeezenet1_1")
+
+    def weights_after_training(at_once):
+        monkeypatch.setattr(embedding_trainer, "photos_at_once", lambda net, images: at_once)
+        trainer = new_trainer(embedding_arch="squeezenet1_1")
+        for module in trainer.net.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        before = trainer.digest()
+        fitted(trainer, dataset, dataset.pools.labelled, config)
+        assert trainer.digest() != before
+        return trainer.net.state_dict()
+
+    with caplog.at_level(logging.INFO):
+        whole = weights_after_training(1000)
+        assert "too large for the memory" not in caplog.text
+        in_parts = weights_after_training(4)  # 9 photos: parts of 3
+    assert "A batch of 9 photos is too large for the memory: 3 parts" in caplog.text
+    for name, weights in whole.items():
+        # Adam makes steps of 0.001 of gradients however small, so that their rounding shows: a tenth of a step.
+        torch.testing.assert_close(in_parts[name], weights, rtol=1e-3, atol=1e-4)
+
+
+def test_parts_with_batch_normalisation_and_dropout_are_repeatable(new_trainer, dataset, small_config, monkeypatch):
+    monkeypatch.setattr(embedding_trainer, "photos_at_once", lambda net, images: 4)
+    config = small_config(embedding_arch="mobilenet_v3_small")
+    first, second = (
+        fitted(new_trainer(embedding_arch="mobilenet_v3_small"), dataset, dataset.pools.labelled, config)
+        for _ in range(2)
+    )
+    assert first.digest() == second.digest()
