@@ -1,11 +1,12 @@
 """Write a file whole or not at all."""
 
+import csv
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["aside", "flush", "written_aside"]
+__all__ = ["aside", "flush", "write_csv", "written_aside"]
 
 
 def aside(path: Path) -> Path:
@@ -32,6 +33,19 @@ def written_aside(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     prepared = aside(path)
-    yield prepared
-    flush(prepared)
-    prepared.replace(path)
+    try:
+        yield prepared
+        flush(prepared)
+        prepared.replace(path)
+    finally:
+        # Gone already when all went well; a leftover that cannot be removed is harmless and overwritten next time.
+        with suppress(OSError):
+            prepared.unlink(missing_ok=True)
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]], *, encoding: str = "utf-8") -> None:
+    """Write a CSV with commas and CRLF, whole or not at all."""
+    with written_aside(path) as prepared, prepared.open("w", newline="", encoding=encoding) as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -49,7 +49,9 @@ class ImageCache:
     disk; a kill at any moment leaves at worst pixels that nobody believes in.
     """
 
-    def __init__(self, path_of: Callable[[int], Path], n_rows: int, folder: Path | None = None, threads: int = 1):
+    def __init__(
+        self, path_of: Callable[[int], Path], n_rows: int, folder: Path | None = None, threads: int = 1
+    ) -> None:
         self._path_of = path_of
         self.threads = threads
         self._unreadable: dict[int, str] = {}

@@ -73,6 +73,11 @@ class Pools:
         return np.flatnonzero((self.roles == Role.UNLABELLED) & (self.targets != UNLABELLED))
 
     @property
+    def usable(self) -> IndexArray:
+        """Rows that are not set aside, whatever their role, ascending."""
+        return np.flatnonzero(~self.is_set_aside)
+
+    @property
     def set_aside(self) -> IndexArray:
         """Rows that cannot be used, ascending."""
         return np.flatnonzero(self.is_set_aside)

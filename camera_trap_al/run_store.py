@@ -1,6 +1,5 @@
 """A run on disk: settings, photos, labels, questions and models, whole or not at all."""
 
-import csv
 import hashlib
 import json
 import logging
@@ -17,7 +16,7 @@ import numpy as np
 from camera_trap_al import photo_table, run_folder
 from camera_trap_al.config import RunConfig
 from camera_trap_al.exceptions import CheckpointError, LabelFault, LabelFileError
-from camera_trap_al.files import aside, flush, written_aside
+from camera_trap_al.files import aside, flush, write_csv, written_aside
 from camera_trap_al.photo_folders import RUN_DATABASE, Catalogue, FolderScan
 from camera_trap_al.pools import IndexArray, Role
 from camera_trap_al.query import Answer, Query
@@ -199,7 +198,7 @@ class RunStore:
                 "SELECT role, path, set_aside FROM photos WHERE set_aside IS NOT NULL ORDER BY photo_row"
             ).fetchall()
         rows = [(f"{Role(role).argument}/{path}", why) for role, path, why in listed]
-        _write_csv(self.folder / "unreadable_images.csv", ("path", "reason"), rows)
+        write_csv(self.folder / "unreadable_images.csv", ("path", "reason"), rows)
 
     def ask(self, rows: IndexArray) -> Query:
         """Store the next round's query.
@@ -277,7 +276,7 @@ class RunStore:
                 " ORDER BY photo_row"
             ).fetchall()
         labels = ((f"{Role(role).argument}/{path}", name) for role, path, name in rows)
-        _write_csv(self.folder / "data" / "labels.csv", ("path", "label"), labels)
+        write_csv(self.folder / "data" / "labels.csv", ("path", "label"), labels)
 
     def record_evaluation(self, train_set_size: int, metrics: Mapping[str, Any]) -> None:
         """Store the validation figures of the model trained on so many labels."""
@@ -378,10 +377,3 @@ def _now() -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Any) -> None:
-    with written_aside(path) as prepared, prepared.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)

@@ -86,7 +86,7 @@ def _disk(env: ActiveLearningEnvironment, run_dir: Path) -> str:
 
 def _bytes_needed(env: ActiveLearningEnvironment) -> int:
     """Count what is still to be written."""
-    n_decoded = len(env.dataset.cache.missing(_usable(env))) if env.dataset.cache.is_kept else 0
+    n_decoded = len(env.dataset.cache.missing(env.pools.usable)) if env.dataset.cache.is_kept else 0
     needed = n_decoded * IMAGE_BYTES + len(env.rows_to_embed()) * env.config.feat_dim * np.float32().nbytes
     if isinstance(env.embedder, EmbeddingTrainer) and not env.is_trained:
         needed += MODEL_COPIES * sum(tensor.nbytes for tensor in env.embedder.net.state_dict().values())
@@ -97,10 +97,10 @@ def _time(env: ActiveLearningEnvironment) -> str:
     """Estimate from a sample how long decoding, training and embedding take until the first question."""
     n_embedded = len(env.rows_to_embed())
     n_trained = 0 if env.is_trained else len(env.pools.labelled) * env.config.training.num_epochs
-    n_decoded = len(env.dataset.cache.missing(_usable(env)))
+    n_decoded = len(env.dataset.cache.missing(env.pools.usable))
     if not env.dataset.cache.is_kept:
         n_decoded += n_decoded + n_trained + n_embedded  # also for the pixel statistics, and each time it is used
-    usable = _usable(env)
+    usable = env.pools.usable
     sample = usable[:: max(1, len(usable) // SAMPLE)][: SAMPLE if n_decoded or n_embedded else 0]
     start = time.perf_counter()
     images = _readable(env, sample)
@@ -113,10 +113,6 @@ def _time(env: ActiveLearningEnvironment) -> str:
         f"first question in about {_duration(seconds)}, by a trial with {len(images)} photos (fitting the classifier "
         "not counted)"
     )
-
-
-def _usable(env: ActiveLearningEnvironment) -> IndexArray:
-    return np.flatnonzero(~env.pools.is_set_aside)
 
 
 def _readable(env: ActiveLearningEnvironment, rows: IndexArray) -> torch.Tensor:

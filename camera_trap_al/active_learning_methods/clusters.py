@@ -3,8 +3,9 @@
 import hashlib
 import logging
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
 from sklearn.cluster import KMeans, MiniBatchKMeans
@@ -23,6 +24,7 @@ from camera_trap_al.pools import FloatArray, IndexArray
 
 __all__ = [
     "InformativeDiverseSampling",
+    "KeptByContent",
     "MarginClusterMeanSampling",
     "choose_cluster_means",
     "choose_like_the_pool",
@@ -32,10 +34,41 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 # Clusters are fitted on at most this many rows per fit, drawn at random; all rows are then assigned to them. More rows
 # move the centres of a few hundred clusters very little, and a copy of a million rows would take 1 GB.
 FITTED_ROWS = 50_000
 ROWS_PER_STEP = 16_384
+
+
+class KeptByContent(Generic[T]):
+    """Keeps what was made from the embeddings seen last, such as a graph or a tree, until they change."""
+
+    def __init__(self) -> None:
+        self._key: tuple[object, ...] = ()
+        self._value: T | None = None
+
+    def get(self, embeddings: FloatArray, rows: IndexArray, make: Callable[[int], T], *settings: object) -> T:
+        """Return what was kept for these embeddings and `settings`, or make it.
+
+        Parameters
+        ----------
+        embeddings
+            (n_rows, n_features), of which only `rows` count.
+        rows
+            (n_pool,).
+        make
+            Makes it from a seed, which comes from the embeddings: what is kept must not depend on the round in which
+            it was made.
+        *settings
+            What else it depends on.
+        """
+        digest = digest_of_rows(embeddings, rows)
+        if self._value is None or self._key != (digest, *settings):
+            self._value = make(int(digest[:8], 16))
+            self._key = (digest, *settings)
+        return self._value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +93,7 @@ class InformativeDiverseSampling(QueryStrategy):
     cost: ClassVar[str] = "n x clusters distances, once per embedding"
 
     n_clusters: int | None = None
-    _clusters: dict[tuple[str, int], IndexArray] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _clusters: KeptByContent[IndexArray] = field(default_factory=KeptByContent, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.n_clusters is not None and self.n_clusters < 1:
@@ -78,14 +111,8 @@ class InformativeDiverseSampling(QueryStrategy):
 
     def _clusters_of(self, view: PoolView, pool: IndexArray) -> IndexArray:
         n_clusters = self.n_clusters or len(view.classes)
-        digest = digest_of_rows(view.embeddings, pool)
-        clusters = self._clusters.get((digest, n_clusters))
-        if clusters is None:
-            # The seed comes from the digest: what is kept must not depend on the round in which it was made.
-            clusters, _ = cluster_rows(view.embeddings, pool, n_clusters, seed=int(digest[:8], 16))
-            self._clusters.clear()
-            self._clusters[digest, n_clusters] = clusters
-        return clusters
+        make = lambda seed: cluster_rows(view.embeddings, pool, n_clusters, seed)[0]  # noqa: E731
+        return self._clusters.get(view.embeddings, pool, make, n_clusters)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from sklearn.metrics import euclidean_distances
 from sklearn.neighbors import NearestNeighbors
 
 from camera_trap_al.active_learning_methods.base import TIE_TOLERANCE, PoolView, QueryStrategy, order_by_falling_score
-from camera_trap_al.active_learning_methods.clusters import cluster_rows, digest_of_rows
+from camera_trap_al.active_learning_methods.clusters import KeptByContent, cluster_rows
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.logs import stage
 from camera_trap_al.pools import FloatArray, IndexArray
@@ -63,7 +63,7 @@ class GraphDensitySampling(QueryStrategy):
     cost: ClassVar[str] = "a neighbour graph, once per embedding; n x picks after that"
 
     n_neighbours: int = 10
-    _graphs: dict[str, csr_array] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _graph: KeptByContent[csr_array] = field(default_factory=KeptByContent, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.n_neighbours < 1:
@@ -72,21 +72,12 @@ class GraphDensitySampling(QueryStrategy):
     def choose(self, view: PoolView, n: int, rng: np.random.Generator) -> IndexArray:
         """Return the `n` rows of `choose_dense`."""
         pool = np.sort(np.concatenate([view.labelled, view.unlabelled]))
-        graph = self._graph_of(view.embeddings, pool)
+        make = lambda seed: neighbour_graph(view.embeddings, pool, self.n_neighbours, seed=seed)  # noqa: E731
+        graph = self._graph.get(view.embeddings, pool, make)
         labelled, unlabelled = np.searchsorted(pool, view.labelled), np.searchsorted(pool, view.unlabelled)
         chosen = choose_dense(graph, labelled, unlabelled, n, rng)
         rows: IndexArray = pool[chosen]
         return rows
-
-    def _graph_of(self, embeddings: FloatArray, pool: IndexArray) -> csr_array:
-        digest = digest_of_rows(embeddings, pool)
-        graph = self._graphs.get(digest)
-        if graph is None:
-            # The seed comes from the digest: what is kept must not depend on the round in which it was made.
-            graph = neighbour_graph(embeddings, pool, self.n_neighbours, seed=int(digest[:8], 16))
-            self._graphs.clear()
-            self._graphs[digest] = graph
-        return graph
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import linkage
 
 from camera_trap_al.active_learning_methods.base import PoolView, QueryStrategy
-from camera_trap_al.active_learning_methods.clusters import cluster_rows, digest_of_rows
+from camera_trap_al.active_learning_methods.clusters import KeptByContent, cluster_rows
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.logs import stage
 from camera_trap_al.pools import FloatArray, IndexArray
@@ -48,7 +48,7 @@ class HierarchicalSampling(QueryStrategy):
     cost: ClassVar[str] = "n x n distances once per embedding (n up to 20,000)"
 
     beta: float = 2
-    _trees: dict[str, "ClusterTree"] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _tree: KeptByContent["ClusterTree"] = field(default_factory=KeptByContent, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 1 < self.beta < np.inf:
@@ -62,7 +62,7 @@ class HierarchicalSampling(QueryStrategy):
         fair sample of it; labels that were there before need not be one.
         """
         pool = np.sort(np.concatenate([view.labelled, view.unlabelled]))
-        tree = self._tree_of(view, pool)
+        tree = self._tree.get(view.embeddings, pool, lambda seed: grow_tree(view.embeddings, pool, seed))
         counts = count_labels(
             tree, np.searchsorted(pool, view.labelled), view.targets[view.labelled], len(view.classes)
         )
@@ -70,16 +70,6 @@ class HierarchicalSampling(QueryStrategy):
         unlabelled = np.searchsorted(pool, view.unlabelled)
         rows: IndexArray = pool[choose_from_pruning(tree, nodes, errors, unlabelled, n, rng)]
         return rows
-
-    def _tree_of(self, view: PoolView, pool: IndexArray) -> "ClusterTree":
-        digest = digest_of_rows(view.embeddings, pool)
-        tree = self._trees.get(digest)
-        if tree is None:
-            # The seed comes from the digest: what is kept must not depend on the round in which it was made.
-            tree = grow_tree(view.embeddings, pool, seed=int(digest[:8], 16))
-            self._trees.clear()
-            self._trees[digest] = tree
-        return tree
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

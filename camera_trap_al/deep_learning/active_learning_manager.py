@@ -83,7 +83,9 @@ class ActiveLearningEnvironment:
         What the data folders held when a run started; empty without a run.
     """
 
-    def __init__(self, dataset: ExtendedImageFolder, config: RunConfig | None = None, embedder: Embedder | None = None):
+    def __init__(
+        self, dataset: ExtendedImageFolder, config: RunConfig | None = None, embedder: Embedder | None = None
+    ) -> None:
         self.dataset = dataset
         self.config = (config or RunConfig()).with_seed()
         if embedder is None:
@@ -159,7 +161,7 @@ class ActiveLearningEnvironment:
         DataError
             If no training photo can be read.
         """
-        usable = np.flatnonzero(~self.pools.is_set_aside)
+        usable = self.pools.usable
         with stage(logger, f"Reading {len(usable)} photos"):
             unreadable = self.dataset.cache.fill(usable)
         if unreadable:
@@ -176,7 +178,7 @@ class ActiveLearningEnvironment:
             store.remember("pixel_statistics", [mean, std])
 
     def _measure_pixels(self) -> tuple[list[float], list[float]]:
-        rows = np.flatnonzero(~self.pools.is_set_aside)
+        rows = self.pools.usable
         with stage(logger, "Measuring pixel mean and standard deviation"):
             batches = (
                 self.dataset.cache.images(rows[start : start + STATISTICS_BATCH])
@@ -225,7 +227,7 @@ class ActiveLearningEnvironment:
 
     def rows_to_embed(self) -> IndexArray:
         """Rows of usable photos, ascending, that the present network has not embedded as they are now."""
-        usable = np.flatnonzero(~self.pools.is_set_aside)
+        usable = self.pools.usable
         return self._table.rows_to_embed(usable, self.dataset.cache.fingerprints(usable), self._network)
 
     @property

@@ -185,10 +185,12 @@ class EmbeddingTrainer:
         if self._photos_at_once is None:
             on_device = images[:TRIAL].to(self.device, memory_format=torch.channels_last)
             self._photos_at_once = photos_at_once(self._embedding_net, on_device)
+            n_parts = -(-len(images) // self._photos_at_once)
+            if n_parts > 1:  # told once, not for every batch
+                logger.info("A batch of %d photos is too large for the memory: %d parts", len(images), n_parts)
         n_parts = -(-len(images) // self._photos_at_once)
         if n_parts == 1:
             return self._embed(images)
-        logger.info("A batch of %d photos is too large for the memory: %d parts", len(images), n_parts)
         parts = images.tensor_split(n_parts)
         return torch.cat([recomputed_later(self._embed, part, use_reentrant=False) for part in parts])
 

@@ -1,12 +1,10 @@
 """What Timelapse (Saul Greenberg) reads and leaves behind: its selector CSV, its way of writing paths, its folders."""
 
-import csv
-import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from camera_trap_al.exceptions import DataError
+from camera_trap_al.files import write_csv
 
 __all__ = ["FOLDERS_MADE_BY_TIMELAPSE", "SELECTOR_COLUMNS", "join_path", "split_path", "write_selector_csv"]
 
@@ -65,10 +63,8 @@ def write_selector_csv(path: Path, photos: Sequence[str], selected: Collection[s
     unknown = sorted(selected.difference(photos))
     if unknown:
         raise ValueError(f"`selected` has {len(unknown)} paths that are not in `photos`, the first is {unknown[0]}.")
-    aside = path.with_name(path.name + ".new")
     try:
-        _write_rows(aside, _selector_rows(photos, selected))
-        aside.replace(path)
+        write_csv(path, SELECTOR_COLUMNS, _selector_rows(photos, selected))
     except UnicodeEncodeError as error:
         raise DataError(
             f"{path} cannot be written: the name of a photo holds a character that is no valid text ({error}). "
@@ -80,20 +76,8 @@ def write_selector_csv(path: Path, photos: Sequence[str], selected: Collection[s
             "close it there; else look whether the folder may be written to and the disk has room.",
             path,
         ) from error
-    finally:
-        # Gone already when all went well; a leftover that cannot be removed is harmless and overwritten next time.
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
 
 
 def _selector_rows(photos: Sequence[str], selected: frozenset[str]) -> Iterator[tuple[str, str, str]]:
-    yield SELECTOR_COLUMNS
     for photo in sorted(photos):
         yield *split_path(photo), "true" if photo in selected else "false"
-
-
-def _write_rows(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\r\n").writerows(rows)
-        file.flush()
-        os.fsync(file.fileno())

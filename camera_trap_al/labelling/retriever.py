@@ -1,12 +1,11 @@
 """LabelRetriever: the request goes out as a CSV, a person presses Enter, the labels come in from the labels bin."""
 
-import csv
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from camera_trap_al.exceptions import DataError, LabelFault, LabelFileError
-from camera_trap_al.files import written_aside
+from camera_trap_al.files import write_csv
 from camera_trap_al.interchange.timelapse import write_selector_csv
 from camera_trap_al.labelling.csv_files import MatchedLabels, match_answers, read_file_content, read_label_file
 from camera_trap_al.labelling.dialogue import ask, say
@@ -145,11 +144,9 @@ class LabelRetriever:
 
     def _report(self, error: LabelFileError) -> None:
         """Say what is wrong: all of it in a file, on the screen as much as can be read there."""
-        with suppress(OSError), written_aside(self.faults_path) as prepared:  # open in Excel: the screen must do
-            with prepared.open("w", newline="", encoding="utf-8-sig") as file:  # the mark tells Excel that it is UTF-8
-                writer = csv.writer(file)
-                writer.writerow(("row", "file", "problem", "advice"))
-                writer.writerows((fault.row, fault.file, fault.problem, fault.advice) for fault in error.faults)
+        rows = [(fault.row, fault.file, fault.problem, fault.advice) for fault in error.faults]
+        with suppress(OSError):  # when it is open in Excel, the screen must do; the mark tells Excel that it is UTF-8
+            write_csv(self.faults_path, ("row", "file", "problem", "advice"), rows, encoding="utf-8-sig")
         heading, _, _ = str(error).partition("\n")
         say(heading)
         for fault in error.faults[:MAX_FAULTS_SHOWN]:
