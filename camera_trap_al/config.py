@@ -17,6 +17,7 @@ from camera_trap_al.active_learning_methods import STRATEGIES
 from camera_trap_al.active_learning_methods.base import QueryStrategy
 from camera_trap_al.estimators import new_estimator
 from camera_trap_al.exceptions import ConfigError
+from camera_trap_al.image_cache import CACHE_MODES
 from camera_trap_al.photo_folders import RUN_DATABASE
 from camera_trap_al.query import LabelSource
 
@@ -25,6 +26,8 @@ __all__ = ["LOSS_STRATEGIES", "LOSS_TYPES", "RunConfig", "TrainingStage"]
 LOSS_TYPES = ("softmax", "triplet", "siamese")
 LOSS_STRATEGIES = ("hardest", "random", "semi_hard", "hard_pair")
 LOADER_TYPES = ("single", "balanced")
+PRECISIONS = ("auto", "fp32", "bf16")
+PREDICT_POOL = ("end", "rounds", "never")
 DEFAULT_FOLDER = "Active Learning Files"
 
 Rule = Callable[[Any], str | None]
@@ -74,6 +77,15 @@ def boolean(value: Any) -> str | None:
     return None if isinstance(value, bool | np.bool_) else "True or False"
 
 
+def boolean_or(word: str) -> Rule:
+    """Accept True, False and one word."""
+    return lambda value: None if isinstance(value, str) and value == word else _or(boolean(value), repr(word))
+
+
+def _or(required: str | None, also: str) -> str | None:
+    return required and f"{required}, or {also}"
+
+
 def if_given(rule: Rule) -> Rule:
     """Accept None too, without offering it: a run needs the value, the parts of the package do not."""
     return lambda value: None if value is None else rule(value)
@@ -81,12 +93,7 @@ def if_given(rule: Rule) -> Rule:
 
 def optional(rule: Rule) -> Rule:
     """Accept None too."""
-
-    def check(value: Any) -> str | None:
-        required = None if value is None else rule(value)
-        return required and f"{required}, or None"
-
-    return check
+    return lambda value: None if value is None else _or(rule(value), "None")
 
 
 def existing_folder(value: Any) -> str | None:
@@ -113,9 +120,8 @@ def has_method(name: str, or_one_of: Collection[str]) -> Rule:
     def check(value: Any) -> str | None:
         if callable(getattr(value, name, None)) and not isinstance(value, type):
             return None
-        required = by_name(value)
         an_object = f"an object with the method {name}()"
-        return required and (f"{required}, or {an_object}" if or_one_of else an_object)
+        return _or(by_name(value), an_object) if or_one_of else an_object
 
     return check
 
@@ -195,6 +201,13 @@ class RunConfig:
     max_labels: int | None = setting(None, optional(whole(0)))
     classifier: Any = setting("mlp", has_method("predict_proba", ("mlp",)))
     classifier_params: Mapping[str, Any] | None = setting(None, lambda value: None)
+    precision: str = setting("auto", one_of(PRECISIONS))
+    candidate_pool: int | None = setting(20_000, optional(whole(1)))
+    predict_pool: str = setting("end", one_of(PREDICT_POOL))
+    image_cache: str = setting("auto", one_of(CACHE_MODES))
+    image_cache_gb: float = setting(20.0, number())
+    freeze_batchnorm: str | bool = setting("auto", boolean_or("auto"))
+    finetuning_gate: bool = setting(True, boolean)
 
     def __post_init__(self) -> None:
         problems = self.problems()
@@ -243,6 +256,11 @@ class RunConfig:
             found.append(
                 "embedding_loss_data_strategy 'hard_pair' makes pairs, and embedding_loss_type 'triplet' needs "
                 "triplets. Use embedding_loss_type='siamese', or one of 'hardest', 'random', 'semi_hard'."
+            )
+        if not _is_enough(self.candidate_pool, self.active_batch):
+            found.append(
+                f"candidate_pool must be at least active_batch, since each round asks about candidates; got "
+                f"{self.candidate_pool} and {self.active_batch}."
             )
         return [*found, *self._folder_problems(), *_classifier_problems(self.classifier, self.classifier_params)]
 
@@ -316,6 +334,13 @@ class RunConfig:
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _is_enough(candidate_pool: Any, active_batch: Any) -> bool:
+    """Compare what their own rules accept; the rest is told by these."""
+    if whole(1)(candidate_pool) or whole(1)(active_batch):
+        return True
+    return bool(candidate_pool >= active_batch)
 
 
 def _classifier_problems(classifier: Any, params: Any) -> list[str]:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from camera_trap_al.classifier import EmbeddingClassifier, EmbeddingScaler
+from camera_trap_al.classifier import EmbeddingClassifier
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
+from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.files import written_aside
 
@@ -21,8 +22,7 @@ TRIAL_ROWS = 300  # enough for what wants many, such as a principal component an
 def export_model(
     folder: Path,
     trainer: EmbeddingTrainer,
-    scaler: EmbeddingScaler,
-    classifier: EmbeddingClassifier,
+    fitted: FittedClassifier,
     classes: tuple[str, ...],
 ) -> None:
     """Write everything that is needed to apply the model elsewhere, each file whole or not at all.
@@ -43,8 +43,8 @@ def export_model(
     ----------
     folder
         Where to write.
-    trainer, scaler, classifier
-        The fitted parts.
+    trainer, fitted
+        The network, and the scaler and classifier that were fitted on its embeddings.
     classes
         Class names by class id.
     """
@@ -52,6 +52,7 @@ def export_model(
     _save_array(folder / "dataset_std.npy", trainer.pixel_std)
     with written_aside(folder / "embedding_model_weights.pt") as prepared:
         torch.save(trainer.checkpoint(classes), prepared)
+    scaler = fitted.scaler
     varies = scaler.span == scaler.maximum - scaler.minimum
     divisible = {"maximum": np.where(varies, scaler.maximum, scaler.minimum + 1)}
     scaler_arrays: dict[str, Any] = scaler.to_arrays() | divisible
@@ -59,7 +60,7 @@ def export_model(
         np.savez(prepared, **scaler_arrays)
     n_features = len(scaler.minimum)
     with written_aside(folder / "classifier.onnx") as prepared:
-        prepared.write_bytes(_classifier_onnx(classifier, n_features).SerializeToString())
+        prepared.write_bytes(_classifier_onnx(fitted.classifier, n_features).SerializeToString())
 
 
 def find_export_problems(arguments: Mapping[str, Any]) -> list[str]:

@@ -1,31 +1,61 @@
-"""Each photo decoded once: a raw file of 256x256 pixels by row, and which rows of it are valid."""
+"""Each photo decoded once, in threads, and its pixels given whenever they are wanted."""
 
 import logging
-import shutil
-import zlib
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from camera_trap_al.exceptions import DataError
-from camera_trap_al.files import written_aside
-from camera_trap_al.images import IMAGE_BYTES, IMAGE_SIZE, read_photo
+from camera_trap_al.images import IMAGE_SHAPE, ImageArray, Squeeze, read_photo, squeeze
+from camera_trap_al.parallel import mapped_ahead
+from camera_trap_al.pixel_store import PixelStore
 from camera_trap_al.pools import IndexArray
 
-__all__ = ["ImageCache"]
+__all__ = ["CACHE_MODES", "ImageCache", "PhotoList", "open_pixel_store"]
 
 logger = logging.getLogger(__name__)
 
-SHAPE = (IMAGE_SIZE, IMAGE_SIZE, 3)
-MAX_BYTES = 20 * 1024**3
+CACHE_MODES = ("auto", "memory", "off")
 CHUNK = 512  # photos between two writes of the record of what is valid
+AHEAD = 64  # photos decoded ahead, so that the threads go on while a chunk is written
+LOOKS = 256  # photos that one thread looks at in a go
 
-ImageArray = NDArray[np.uint8]
+
+class PhotoList(Protocol):
+    """Where the photos of all rows lie."""
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """Path of each photo below its data folder."""
+
+    def path(self, row: int) -> Path:
+        """Where the photo of `row` lies now."""
+
+    def __len__(self) -> int: ...
+
+
+def open_pixel_store(mode: str, n_rows: int, folder: Path | None, max_gb: float) -> PixelStore | None:
+    """Open the store that the setting `image_cache` names.
+
+    Parameters
+    ----------
+    mode
+        ``"auto"``: a file in `folder`, or nothing if there is none; ``"memory"``; ``"off"``: nothing.
+    n_rows
+        Rows are 0 to n_rows - 1.
+    folder
+        Where the file is kept.
+    max_gb
+        Most that is kept, in units of 1e9 bytes.
+    """
+    if mode == "off" or (mode == "auto" and folder is None):
+        return None
+    return PixelStore(n_rows, None if mode == "memory" else folder, max_gb)
 
 
 class ImageCache:
@@ -33,161 +63,168 @@ class ImageCache:
 
     Parameters
     ----------
-    path_of
-        Gives the photo of a row.
-    n_rows
-        Rows are 0 to n_rows - 1.
-    folder
-        Where to keep the decoded photos; made if missing. None, or a folder without room for them, means that photos
-        are decoded again each time they are needed.
+    photos
+        The photos by row.
+    store
+        Where decoded photos are kept; without one they are decoded each time they are needed.
     threads
         How many photos are decoded side by side.
+    squeeze
+        How a decoded photo is resized to 256 x 256 pixels.
 
-    Notes
-    -----
-    A photo is recorded as valid, under a checksum of its name, size and time of change, only after its pixels are on
-    disk; a kill at any moment leaves at worst pixels that nobody believes in.
+    Attributes
+    ----------
+    unreadable
+        Why, by row, for the photos that could not be read when it was tried.
     """
 
     def __init__(
-        self, path_of: Callable[[int], Path], n_rows: int, folder: Path | None = None, threads: int = 1
+        self, photos: PhotoList, store: PixelStore | None = None, threads: int = 1, squeeze: Squeeze = squeeze
     ) -> None:
-        self._path_of = path_of
+        self._photos = photos
+        self._store = store
         self.threads = threads
-        self._unreadable: dict[int, str] = {}
-        self._was_tried = np.zeros(n_rows, np.bool_)
-        self._was_looked_at = np.zeros(n_rows, np.bool_)
-        self._present = np.zeros(n_rows, np.uint64)  # fingerprints of the photos as they are
-        self._recorded = np.zeros(n_rows, np.uint64)  # fingerprints of the photos whose pixels are kept
-        self._pixels: np.memmap[tuple[int, ...], np.dtype[np.uint8]] | None = None
-        if folder is not None:
-            self._open(folder, n_rows)
-
-    def _open(self, folder: Path, n_rows: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        pixels_file = folder / "images.u8"
-        present = pixels_file.stat().st_size if pixels_file.exists() else 0
-        room = min(MAX_BYTES, _space_taken(pixels_file) + shutil.disk_usage(folder).free // 2)
-        needed = n_rows * IMAGE_BYTES
-        if needed > room:
-            logger.warning(
-                "Decoded photos are not kept, since they need %.1f GB and %.1f GB may be used. They are decoded each "
-                "time, which is much slower.",
-                needed / 1e9,
-                room / 1e9,
-            )
-            return
-        with pixels_file.open("ab") as file:
-            file.truncate(max(present, needed))
-        self._pixels = np.memmap(pixels_file, np.uint8, "r+", shape=(n_rows, *SHAPE))
-        self._record_file = folder / "fingerprints.u64"
-        if self._record_file.exists():
-            n_kept = min(n_rows, present // IMAGE_BYTES)  # pixels that are gone are not believed in either
-            known = np.fromfile(self._record_file, np.uint64, n_kept)
-            self._recorded[: len(known)] = known
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether decoded photos stay on disk; if not, they are decoded each time."""
-        return self._pixels is not None
+        self._squeeze = squeeze
+        self.unreadable: dict[int, str] = {}
+        self._told_full = False
+        self._was_looked_at = np.zeros(len(photos), np.bool_)
+        self._fingerprints = np.zeros(len(photos), np.uint64)
 
     def fingerprints(self, rows: IndexArray) -> NDArray[np.uint64]:
-        """Return (n,) checksums of name, size and time of change of the photos of `rows`, 0 where there is no photo.
+        """Return (n,) checksums of path, size and time of change of the photos of `rows`, 0 where there is no photo.
 
-        Each photo is looked at once; later changes count from the next start.
+        The path is that below the data folder, which may move. Each photo is looked at once; later changes count from
+        the next start.
         """
         unknown = rows[~self._was_looked_at[rows]]
-        for row in tqdm(unknown.tolist(), desc="Looking at photos", unit="photo", delay=2):
-            self._present[row] = _fingerprint(self._path_of(row))
-        self._was_looked_at[unknown] = True
-        return self._present[rows]
+        parts = [unknown[start : start + LOOKS] for start in range(0, len(unknown), LOOKS)]
+        looks = mapped_ahead(self._look_at, parts, threads=self.threads, ahead=2 * self.threads)
+        for _ in tqdm(looks, total=len(parts), desc="Looking at photos", unit=f"x {LOOKS} photos", delay=2):
+            pass
+        return self._fingerprints[rows]
+
+    def _look_at(self, rows: IndexArray) -> None:
+        found = [_fingerprint(self._photos.paths[row], self._photos.path(row)) for row in rows.tolist()]
+        self._fingerprints[rows] = found
+        self._was_looked_at[rows] = True
+
+    @property
+    def keeps(self) -> bool:
+        """Whether decoded photos are kept at all; if not, they are decoded each time."""
+        return self._store is not None
 
     def missing(self, rows: IndexArray) -> IndexArray:
-        """Return those of `rows`, ascending, whose photo is not in the cache as it is now: all, without a cache."""
+        """Return those of `rows`, ascending, whose photo is not kept as it is now: all, if none are kept."""
         rows = np.unique(rows).astype(np.int64)
-        if self._pixels is None:
-            return rows
-        recorded = self._recorded[rows]
-        is_missing = (recorded != self.fingerprints(rows)) | (recorded == 0)
-        return np.extract(is_missing, rows)
+        return rows if self._store is None else np.extract(~self._is_kept(rows), rows)
 
-    def fill(self, rows: IndexArray) -> dict[int, str]:
-        """Decode the photos of `rows` that are not in the cache yet, or, without a cache, see whether they can be.
+    def to_keep(self, rows: IndexArray) -> IndexArray:
+        """Return those of `rows`, ascending, that `fill` would decode and keep."""
+        if self._store is None:
+            return np.zeros(0, np.int64)
+        missing = self.missing(rows)
+        return self._store.fitting(missing[[row not in self.unreadable for row in missing.tolist()]])
+
+    def fill(self, rows: IndexArray) -> None:
+        """Decode and keep the photos of `rows` that are not kept yet, as far as there is room.
+
+        Photos that cannot be read are entered in `unreadable`, and not tried again.
+        """
+        if self._store is None:
+            return
+        placed = self._store.make_room(self.to_keep(rows))
+        n_left_out = len(rows) - np.count_nonzero(self._store.has_place(rows))
+        if n_left_out and not self._told_full:
+            self._told_full = True
+            logger.warning(
+                "%d of %d photos do not fit where decoded photos are kept, and are decoded again each time they are "
+                "needed. A larger image_cache_gb, or more free space, makes that faster.",
+                n_left_out,
+                len(rows),
+            )
+        if not len(placed):
+            return
+        with tqdm(total=len(placed), desc="Reading photos", unit="photo", delay=1) as bar:
+            try:
+                self._fill_places(self._store, placed, bar)
+            except OSError as error:
+                self._store.give_up()
+                logger.warning(
+                    "Decoded photos cannot be kept any more (%s): those that are not kept are decoded again each time "
+                    "they are needed, which is slower.",
+                    error.strerror or error,
+                )
+            finally:
+                self._store.close()
+
+    def _fill_places(self, store: PixelStore, rows: IndexArray, bar: "tqdm[NoReturn]") -> None:
+        decoded = mapped_ahead(self._decode, rows.tolist(), threads=self.threads, ahead=AHEAD)
+        for start in range(0, len(rows), CHUNK):
+            written = []
+            for row, image in zip(rows[start : start + CHUNK].tolist(), decoded, strict=False):
+                if image is not None:
+                    store.write(row, image)
+                    written.append(row)
+                bar.update()
+            readable = np.array(written, np.int64)
+            store.record(readable, self.fingerprints(readable))
+
+    def read(self, rows: IndexArray) -> tuple[ImageArray, NDArray[np.bool_]]:
+        """Give the photos of `rows`, as far as they can be read; others are entered in `unreadable`.
+
+        Parameters
+        ----------
+        rows
+            (n,) rows.
 
         Returns
         -------
-        Reason for each of `rows` that cannot be read.
+        The readable photos, (n_read, 256, 256, 3) uint8 RGB in the order of `rows`, and (n,) which rows they are.
         """
-        missing = self.missing(rows)
-        missing = missing[~self._was_tried[missing]]
-        with tqdm(total=len(missing), desc="Reading photos", unit="photo", disable=not len(missing)) as bar:
-            for start in range(0, len(missing), CHUNK):
-                self._fill_chunk(missing[start : start + CHUNK], bar)
-        return {int(row): self._unreadable[int(row)] for row in rows if int(row) in self._unreadable}
-
-    def _fill_chunk(self, rows: IndexArray, bar: "tqdm[NoReturn]") -> None:
-        for row, image in zip(rows, self._decode(rows), strict=True):
-            if self._pixels is not None and image is not None:
-                self._pixels[row] = image
-            bar.update()
-        self._was_tried[rows] = True
-        if self._pixels is not None:
-            self._pixels.flush()
-            self._record(rows)
+        is_kept = self._is_kept(rows)
+        if self._store is not None and is_kept.all():
+            return self._store.read(rows), is_kept
+        images, is_read = np.empty((len(rows), *IMAGE_SHAPE), np.uint8), is_kept.copy()
+        if self._store is not None:
+            images[is_kept] = self._store.read(rows[is_kept])
+        positions = np.flatnonzero(~is_kept)
+        decoded = mapped_ahead(self._decode, rows[positions].tolist(), threads=self.threads, ahead=AHEAD)
+        for position, image in zip(positions, decoded, strict=True):
+            if image is not None:
+                images[position] = image
+                is_read[position] = True
+        return (images if is_read.all() else images[is_read]), is_read
 
     def images(self, rows: IndexArray) -> ImageArray:
-        """Return the photos of `rows` as (n, 256, 256, 3) uint8 RGB.
+        """Give the photos of `rows` as (n, 256, 256, 3) uint8 RGB.
 
         Raises
         ------
         DataError
             If one of them cannot be read.
         """
-        if self._pixels is not None:
-            self.fill(rows)
-            self._refuse_unreadable(rows)
-            return self._pixels[rows]
-        images = list(self._decode(rows))
-        self._refuse_unreadable(rows)
-        return np.array([image for image in images if image is not None], np.uint8).reshape(-1, *SHAPE)
+        images, is_read = self.read(rows)
+        for row in rows[~is_read].tolist():
+            raise DataError(self.unreadable[row], self._photos.path(row))
+        return images
 
-    def _refuse_unreadable(self, rows: IndexArray) -> None:
-        for row in map(int, rows):
-            if row in self._unreadable:
-                raise DataError(self._unreadable[row], self._path_of(row))
+    def _is_kept(self, rows: IndexArray) -> NDArray[np.bool_]:
+        if self._store is None:
+            return np.zeros(len(rows), np.bool_)
+        return self._store.holds(rows, self.fingerprints(rows))
 
-    def _decode(self, rows: IndexArray) -> Iterator[ImageArray | None]:
-        with ThreadPoolExecutor(self.threads) as pool:
-            yield from pool.map(self._decode_one, map(int, rows))
-
-    def _decode_one(self, row: int) -> ImageArray | None:
+    def _decode(self, row: int) -> ImageArray | None:
         try:
-            return read_photo(self._path_of(row))
+            return read_photo(self._photos.path(row), self._squeeze)
         except DataError as error:
-            self._unreadable[row] = str(error)
+            self.unreadable[row] = str(error)
             return None
 
-    def _record(self, rows: IndexArray) -> None:
-        """Write down which of `rows` are valid; their pixels are on disk by now."""
-        self._recorded[rows] = self.fingerprints(rows)
-        self._recorded[[row for row in rows.tolist() if row in self._unreadable]] = 0
-        with written_aside(self._record_file) as prepared:
-            self._recorded.tofile(prepared)
 
-
-def _fingerprint(path: Path) -> int:
+def _fingerprint(name: str, path: Path) -> int:
     try:
         status = path.stat()
     except OSError:
         return 0
-    identity = f"{path.parent.name}/{path.name}|{status.st_size}|{status.st_mtime_ns}".encode()
-    return (zlib.crc32(identity) << 32 | zlib.adler32(identity)) or 1
-
-
-def _space_taken(file: Path) -> int:
-    """Disk space of a file, which is less than its length where nothing was written yet."""
-    if not file.exists():
-        return 0
-    status = file.stat()
-    blocks = getattr(status, "st_blocks", None)  # not known on Windows
-    return status.st_size if blocks is None else blocks * 512
+    identity = f"{name}|{status.st_size}|{status.st_mtime_ns}".encode()
+    return int.from_bytes(blake2b(identity, digest_size=8).digest(), "little") or 1

@@ -18,8 +18,9 @@ from camera_trap_al.export import export_model, find_export_problems
 from camera_trap_al.labelling.dialogue import say
 from camera_trap_al.labelling.retriever import LabelRetriever
 from camera_trap_al.logs import run_logging
+from camera_trap_al.predictions import PREDICTIONS_FILE, write_predictions
 from camera_trap_al.query import LabelSource
-from camera_trap_al.run_store import RunStore
+from camera_trap_al.run_store import Artefact, RunStore
 from camera_trap_al.start_screen import start_screen
 
 __all__ = ["RunResult", "run_active_learning"]
@@ -89,6 +90,13 @@ def run_active_learning(
     max_labels: int | None = None,
     classifier: Any = "mlp",
     classifier_params: Mapping[str, Any] | None = None,
+    precision: str = "auto",
+    candidate_pool: int | None = 20_000,
+    predict_pool: str = "end",
+    image_cache: str = "auto",
+    image_cache_gb: float = 20.0,
+    freeze_batchnorm: str | bool = "auto",
+    finetuning_gate: bool = True,
 ) -> RunResult:
     """Train an image classifier, asking a person to label the photos that are worth it.
 
@@ -158,6 +166,24 @@ def run_active_learning(
         ``"mlp"``, or any scikit-learn estimator with ``predict_proba`` that skl2onnx can convert.
     classifier_params
         Parameters of the classifier by name, in scikit-learn's terms.
+    precision
+        In what the network is trained and candidates are embedded: ``"fp32"``, ``"bf16"``, or ``"auto"``, which is bf16
+        on a GPU if the embeddings stay nearly the same. Validation, predictions and export are always in fp32.
+    candidate_pool
+        Most photos that are decoded and embedded before each question for the strategy to choose from, drawn at random
+        where there are more; None takes all.
+    predict_pool
+        When the class of every unlabelled photo is predicted, into ``predictions.csv``: at the ``"end"``, before each
+        question too (``"rounds"``), or ``"never"``.
+    image_cache
+        Where decoded photos are kept: in a file of the run folder (``"auto"``), in ``"memory"``, nowhere (``"off"``).
+    image_cache_gb
+        Most that is kept, in units of 1e9 bytes, about 5,000 photos each; beyond it photos are decoded again.
+    freeze_batchnorm
+        Whether the running statistics of batch normalisation stay as they are: ``"auto"`` (in batches of fewer than 32
+        photos), True or False.
+    finetuning_gate
+        Whether a finetuned network is undone if it is worse on a fifth of the labelled photos, held out for that.
 
     Returns
     -------
@@ -187,9 +213,9 @@ def run_active_learning(
         store = RunStore.open(config)
         env = ActiveLearningEnvironment.start(store)
         say(start_screen(env, store.folder))
-        env.read_photos(store)
         labels = LabelRetriever(env.unlabelled_paths, store.folder) if label_source is None else label_source
         while True:
+            env.read_photos(store)  # those in use that are not decoded yet
             for update in env.stale_models():  # network, embeddings, classifier: what the labels outdated
                 update()
                 env.save(store)
@@ -218,11 +244,29 @@ def _publish(env: ActiveLearningEnvironment, store: RunStore) -> None:
         store.record_evaluation(size, report.to_dict())
         logger.info("Validation with %d labels: accuracy %.3f, macro F1 %.3f", size, report.accuracy, report.macro_f1)
     if isinstance(env.embedder, EmbeddingTrainer):
-        export_model(store.folder / "export", env.embedder, *env.fitted(), env.dataset.classes)
+        export_model(store.folder / "export", env.embedder, env.fitted(), env.dataset.classes)
+    if env.config.predict_pool == "rounds":
+        _predict_pool(env, store)
+
+
+def _predict_pool(env: ActiveLearningEnvironment, store: RunStore) -> None:
+    """Write the class of every unlabelled photo for people, unless it is there already."""
+    if store.lineage_of(PREDICTIONS_FILE) == env.prediction_lineage():
+        return
+    predictions = env.predict_pool()
+    env.save(store)
+    catalogue = env.dataset.catalogue
+    write = partial(write_predictions, predictions=predictions, paths=catalogue.paths, classes=catalogue.classes)
+    store.save([Artefact(PREDICTIONS_FILE, env.prediction_lineage(), write)])
+    logger.info("Predictions of %d photos: %s", len(predictions), store.folder / PREDICTIONS_FILE)
 
 
 def _finish(env: ActiveLearningEnvironment, store: RunStore, ended_because: str) -> RunResult:
     say(f"The run ends: {ended_because}. The trained model is in {store.folder / 'export'}")
+    if env.config.predict_pool != "never" and len(env.pools.unlabelled):
+        say("The photos that nobody labelled are predicted now. Ctrl-C stops that; the next start goes on with it.")
+        _predict_pool(env, store)
+        say(f"The predictions are in {store.folder / PREDICTIONS_FILE}")
     return RunResult(
         labels_given=env.n_answers,
         rounds=store.n_rounds(),

@@ -62,6 +62,24 @@ class Pools:
         """Rows that may still be asked about, ascending."""
         return self._rows((self.roles == Role.UNLABELLED) & (self.targets == UNLABELLED))
 
+    def candidates(self, lots: NDArray[np.float64], at_most: int | None) -> IndexArray:
+        """Rows that are asked about in preference, ascending: the unlabelled ones with the lowest lots.
+
+        As labels use them up, those with the next higher lots come in.
+
+        Parameters
+        ----------
+        lots
+            (n_rows,) a random number for each row, always the same.
+        at_most
+            How many there are; None for all.
+        """
+        rows = self.unlabelled
+        if at_most is None or len(rows) <= at_most:
+            return rows
+        lowest = np.argpartition(lots[rows], at_most - 1)[:at_most]
+        return np.sort(rows[lowest])
+
     @property
     def validation(self) -> IndexArray:
         """Rows that only ever measure the model, ascending."""

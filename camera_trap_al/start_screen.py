@@ -6,14 +6,12 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.deep_learning.device import describe_device
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
-from camera_trap_al.exceptions import DataError
-from camera_trap_al.images import IMAGE_BYTES, read_photo
-from camera_trap_al.pools import UNLABELLED, IndexArray, Role
+from camera_trap_al.images import IMAGE_BYTES
+from camera_trap_al.pools import UNLABELLED, Role
 
 __all__ = ["start_screen", "synchronised_by"]
 
@@ -33,6 +31,7 @@ SYNCHRONISERS = {  # a word of the folder's path, and the program that it is a s
     "Box-Box": "Box",
 }
 SHOWN_CLASSES = 30
+SOON = "first question soon: there is little to do before it"
 
 
 def start_screen(env: ActiveLearningEnvironment, run_dir: Path) -> str:
@@ -63,6 +62,9 @@ def _photo_lines(env: ActiveLearningEnvironment) -> list[tuple[str, str]]:
         skipped += [f"{scan.n_top_level} photos directly in the folder"] if scan.n_top_level else []
         passed_over = f" (passed over: {', '.join(skipped)})" if skipped else ""
         lines.append((titles[role], f"{len(scan.photos)} photos in {scan.root}{passed_over}"))
+    if _n_others(env):
+        drawn = f"{len(env.candidates)} of the unlabelled photos, drawn by lot, are looked at before each question"
+        lines.append(("Candidates", f"{drawn} (candidate_pool)"))
     if env.n_answers:
         lines.append(("Labels", f"{env.n_answers} answers so far, {len(env.pools.unlabelled)} photos to go"))
     return lines
@@ -85,44 +87,49 @@ def _disk(env: ActiveLearningEnvironment, run_dir: Path) -> str:
 
 
 def _bytes_needed(env: ActiveLearningEnvironment) -> int:
-    """Count what is still to be written."""
-    n_decoded = len(env.dataset.cache.missing(env.pools.usable)) if env.dataset.cache.is_kept else 0
-    needed = n_decoded * IMAGE_BYTES + len(env.rows_to_embed()) * env.config.feat_dim * np.float32().nbytes
+    """Count what is still to be written; each embedding is put down when it comes and again with all others."""
+    embedding = env.config.feat_dim * np.float32().nbytes
+    needed = (
+        len(env.dataset.cache.to_keep(env.rows_to_decode())) * IMAGE_BYTES + 2 * len(env.rows_to_embed()) * embedding
+    )
+    if env.config.predict_pool != "never":
+        needed += _n_others(env) * embedding
     if isinstance(env.embedder, EmbeddingTrainer) and not env.is_trained:
         needed += MODEL_COPIES * sum(tensor.nbytes for tensor in env.embedder.net.state_dict().values())
     return needed
 
 
+def _n_others(env: ActiveLearningEnvironment) -> int:
+    """Count the unlabelled photos that no question is about."""
+    return len(env.pools.unlabelled) - len(env.candidates)
+
+
 def _time(env: ActiveLearningEnvironment) -> str:
     """Estimate from a sample how long decoding, training and embedding take until the first question."""
-    n_embedded = len(env.rows_to_embed())
+    in_use, cache = env.rows_to_decode(), env.dataset.cache
+    n_once, n_embedded = len(cache.to_keep(in_use)), len(env.rows_to_embed())
     n_trained = 0 if env.is_trained else len(env.pools.labelled) * env.config.training.num_epochs
-    n_decoded = len(env.dataset.cache.missing(env.pools.usable))
-    if not env.dataset.cache.is_kept:
-        n_decoded += n_decoded + n_trained + n_embedded  # also for the pixel statistics, and each time it is used
-    usable = env.pools.usable
-    sample = usable[:: max(1, len(usable) // SAMPLE)][: SAMPLE if n_decoded or n_embedded else 0]
+    n_each_time = len(cache.missing(in_use)) - n_once
+    share = n_each_time / max(1, len(in_use))  # of what is used, decoded each time: for the statistics too
+    n_decoded = n_once + n_each_time + share * (n_trained + n_embedded)
+    if not n_decoded and not n_embedded:
+        return SOON
+    sample = in_use[:: max(1, len(in_use) // SAMPLE)][:SAMPLE]
     start = time.perf_counter()
-    images = _readable(env, sample)
-    seconds_to_decode = (time.perf_counter() - start) / max(1, len(sample)) / env.dataset.cache.threads
+    cache.fill(sample)  # to be kept, so that the trial costs nothing
+    images, _ = cache.read(sample)
+    seconds_to_decode = (time.perf_counter() - start) / max(1, len(sample))
     if not isinstance(env.embedder, EmbeddingTrainer) or not len(images):
-        return "first question soon: there is little to do before it"
+        return SOON
     seconds_to_embed = env.embedder.seconds_per_photo(images)
     seconds = n_decoded * seconds_to_decode + (n_embedded + TRAINING_STEP * n_trained) * seconds_to_embed
-    return (
+    told = (
         f"first question in about {_duration(seconds)}, by a trial with {len(images)} photos (fitting the classifier "
         "not counted)"
     )
-
-
-def _readable(env: ActiveLearningEnvironment, rows: IndexArray) -> torch.Tensor:
-    images = []
-    for row in rows:
-        try:
-            images.append(read_photo(env.dataset.catalogue.path(int(row))))
-        except DataError:  # set aside and listed when all photos are read
-            continue
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) if images else torch.empty(0, 3, 1, 1)
+    if _n_others(env) and env.config.predict_pool != "never":
+        told += f"; {_duration(_n_others(env) * (seconds_to_decode + seconds_to_embed))} for all others in the end"
+    return told
 
 
 def _duration(seconds: float) -> str:

@@ -11,20 +11,20 @@ PACKAGE = Path(__file__).parents[1] / "camera_trap_al"
 
 # A module may import from any group before its own. Within a group only what is listed in WITHIN.
 LAYERS = [
-    {"exceptions", "logs", "query", "files", "pools"},
+    {"exceptions", "logs", "query", "files", "pools", "parallel"},
     {"images", "interchange"},
-    {"image_cache", "photo_folders"},
+    {"pixel_store", "image_cache", "photo_folders"},
     {"active_learning_methods", "estimators"},
     {"config"},
     {"photo_table", "run_folder", "run_store"},
-    {"labelling", "evaluation", "classifier"},
+    {"labelling", "evaluation", "classifier", "predictions"},
     {"deep_learning"},
     {"export", "report", "start_screen"},
     {"main_scripts"},
     {"demo"},
     {"cli", "utils"},
 ]
-WITHIN = {("run_store", "photo_table"), ("run_store", "run_folder")}
+WITHIN = {("run_store", "photo_table"), ("run_store", "run_folder"), ("image_cache", "pixel_store")}
 HEAVY = {
     "torch": {"deep_learning", "export", "start_screen"},
     "torchvision": {"deep_learning"},

@@ -52,6 +52,13 @@ NEW = {
     "max_labels": None,
     "classifier": "mlp",
     "classifier_params": None,
+    "precision": "auto",
+    "candidate_pool": 20_000,
+    "predict_pool": "end",
+    "image_cache": "auto",
+    "image_cache_gb": 20.0,
+    "freeze_batchnorm": "auto",
+    "finetuning_gate": True,
 }
 DEFAULTS = {name: None if default is REQUIRED else default for name, default in (SPECIFICATION | NEW).items()}
 
@@ -93,6 +100,13 @@ BAD: dict[str, list[Any]] = {
     "pretrained_weights": [3, "", "/not/there.pth", Path(__file__).parent],
     "label_source": [3, "person", object(), type("Source", (), {"request_labels": lambda self: None})],
     "max_labels": [-1, 0.5, "1", True],
+    "precision": ["", "fp16", 32, None],
+    "candidate_pool": [0, -1, 1.5, "1", True],
+    "predict_pool": ["", "always", True, None],
+    "image_cache": ["", "disk", True, None],
+    "image_cache_gb": [-1, float("nan"), float("inf"), "20", None, True],
+    "freeze_batchnorm": ["", "never", None, 2],
+    "finetuning_gate": NO_BOOLEAN,
     "classifier": ["svm", 3, None, LogisticRegression, object()],
 }
 CHECKED_ELSEWHERE = {"embedding_arch", "device"}  # deep_learning knows what there is
@@ -150,6 +164,11 @@ def test_a_bad_value_is_refused_with_name_value_and_the_default_as_the_way_out(n
         ("pretrained_weights", __file__),
         ("max_labels", 0),
         ("seed", 2**40),
+        ("precision", "bf16"),
+        ("candidate_pool", None),
+        ("candidate_pool", 100),
+        ("image_cache_gb", 0),
+        ("freeze_batchnorm", False),
         ("classifier", LogisticRegression()),
         *(("active_learning_strategy", strategy) for strategy in STRATEGIES),
         *(("embedding_loss_type", loss) for loss in LOSS_TYPES),
@@ -206,6 +225,12 @@ def test_only_the_triplet_loss_refuses_hard_pair(loss, strategy):
         assert "embedding_loss_type='siamese'" in problem
     else:
         RunConfig(**settings)
+
+
+def test_a_round_cannot_ask_about_more_photos_than_there_are_candidates():
+    (problem,) = problems_of(candidate_pool=99)
+    assert problem.startswith("candidate_pool must be at least active_batch") and "99 and 100" in problem
+    RunConfig(candidate_pool=99, active_batch=99)
 
 
 def test_classifier_params_are_those_of_the_classifier():

@@ -12,6 +12,7 @@ from camera_trap_al import export, run_active_learning
 from camera_trap_al.classifier import EmbeddingClassifier, EmbeddingScaler
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
+from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.export import export_model, find_export_problems
 
@@ -82,7 +83,7 @@ def run_onnx(folder, scaled):
 )
 def test_exported_classifier_equals_the_one_in_python(trainer, tmp_path, labelled_classes, estimator):
     scaler, classifier = fitted(labelled_classes, estimator)
-    export_model(tmp_path, trainer, scaler, classifier, CLASSES)
+    export_model(tmp_path, trainer, FittedClassifier(scaler, classifier, {}), CLASSES)
     scaled = scaler.transform(embeddings())
     expected = classifier.probabilities(scaled)
     class_index, probabilities = run_onnx(tmp_path, scaled)
@@ -100,7 +101,7 @@ def test_exported_classifier_equals_the_one_in_python(trainer, tmp_path, labelle
 @pytest.mark.parametrize("labelled_classes", [[1, 4], [3]], ids=str)
 def test_exported_classifier_takes_a_single_photo(trainer, tmp_path, labelled_classes):
     scaler, classifier = fitted(labelled_classes)
-    export_model(tmp_path, trainer, scaler, classifier, CLASSES)
+    export_model(tmp_path, trainer, FittedClassifier(scaler, classifier, {}), CLASSES)
     class_index, probabilities = run_onnx(tmp_path, scaler.transform(embeddings(1)))
     assert class_index.shape == (1,) and probabilities.shape == (1, len(labelled_classes))
 
@@ -108,7 +109,7 @@ def test_exported_classifier_takes_a_single_photo(trainer, tmp_path, labelled_cl
 @pytest.mark.parametrize("normalize", [True, False])
 def test_exported_scaler_brings_embeddings_to_what_the_classifier_takes(trainer, tmp_path, normalize):
     scaler, classifier = fitted([0, 1, 2], normalize=normalize)
-    export_model(tmp_path, trainer, scaler, classifier, CLASSES)
+    export_model(tmp_path, trainer, FittedClassifier(scaler, classifier, {}), CLASSES)
     with np.load(tmp_path / "embedding_scaler.npz") as stored:
         minimum, maximum, identity = stored["minimum"], stored["maximum"], bool(stored["identity"])
     assert identity is not normalize
@@ -121,7 +122,7 @@ def test_feature_that_never_varied_needs_no_special_care(trainer, tmp_path):
     known = embeddings()
     known[:, 2], known[:, 5] = 0, 7
     scaler = EmbeddingScaler.fit(known, normalize=True)
-    export_model(tmp_path, trainer, scaler, fitted([0, 1])[1], CLASSES)
+    export_model(tmp_path, trainer, FittedClassifier(scaler, fitted([0, 1])[1], {}), CLASSES)
     with np.load(tmp_path / "embedding_scaler.npz") as stored:
         scaled = (known - stored["minimum"]) / (stored["maximum"] - stored["minimum"])
         again = EmbeddingScaler.from_arrays(stored)
@@ -130,18 +131,18 @@ def test_feature_that_never_varied_needs_no_special_care(trainer, tmp_path):
 
 
 def test_every_file_of_the_export_is_written_and_nothing_else(trainer, tmp_path):
-    export_model(tmp_path / "new" / "export", trainer, *fitted([0, 1, 2]), CLASSES)
+    export_model(tmp_path / "new" / "export", trainer, FittedClassifier(*fitted([0, 1, 2]), {}), CLASSES)
     assert {path.name for path in (tmp_path / "new" / "export").iterdir()} == FILES
 
 
 def test_pixel_statistics_are_exported_as_they_are(trainer, tmp_path):
-    export_model(tmp_path, trainer, *fitted([0, 1, 2]), CLASSES)
+    export_model(tmp_path, trainer, FittedClassifier(*fitted([0, 1, 2]), {}), CLASSES)
     np.testing.assert_array_equal(np.load(tmp_path / "dataset_mean.npy"), trainer.pixel_mean)
     np.testing.assert_array_equal(np.load(tmp_path / "dataset_std.npy"), trainer.pixel_std)
 
 
 def test_exported_network_is_the_checkpoint(trainer, tmp_path):
-    export_model(tmp_path, trainer, *fitted([0, 1, 2]), CLASSES)
+    export_model(tmp_path, trainer, FittedClassifier(*fitted([0, 1, 2]), {}), CLASSES)
     stored = torch.load(tmp_path / "embedding_model_weights.pt", weights_only=True)
     expected = trainer.checkpoint(CLASSES)
     weights, expected_weights = (each.pop("embedding_model_state_dict") for each in (stored, expected))
@@ -159,7 +160,7 @@ def test_exported_network_is_the_checkpoint(trainer, tmp_path):
     ],
 )
 def test_write_that_fails_leaves_the_file_that_was_there(trainer, tmp_path, monkeypatch, owner, function, spoiled):
-    export_model(tmp_path, trainer, *fitted([0, 1, 2]), CLASSES)
+    export_model(tmp_path, trainer, FittedClassifier(*fitted([0, 1, 2]), {}), CLASSES)
     before = {name: (tmp_path / name).read_bytes() for name in FILES}
 
     def half_write(*args, **kwargs):
@@ -169,7 +170,7 @@ def test_write_that_fails_leaves_the_file_that_was_there(trainer, tmp_path, monk
 
     monkeypatch.setattr(owner, function, half_write)
     with pytest.raises(OSError, match="No space left"):
-        export_model(tmp_path, trainer, *fitted([0, 1]), CLASSES)
+        export_model(tmp_path, trainer, FittedClassifier(*fitted([0, 1]), {}), CLASSES)
     assert (tmp_path / spoiled).read_bytes() == before[spoiled]
 
 

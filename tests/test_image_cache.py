@@ -1,6 +1,9 @@
+import errno
 import os
 import shutil
-from collections import Counter, namedtuple
+import threading
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +11,37 @@ import pytest
 
 from camera_trap_al import image_cache
 from camera_trap_al.exceptions import DataError
-from camera_trap_al.image_cache import ImageCache
+from camera_trap_al.image_cache import ImageCache, open_pixel_store
 from camera_trap_al.images import IMAGE_BYTES, read_photo
+from camera_trap_al.pixel_store import PixelStore
 
 N = 5
 ALL = np.arange(N)
 
 
+@dataclass
+class Photos:
+    """The photos of some rows, as a catalogue has them."""
+
+    root: Path
+    paths: list[str]
+
+    def path(self, row: int) -> Path:
+        return self.root / self.paths[row]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row: int) -> Path:
+        return self.path(row)
+
+
 @pytest.fixture
-def photos(tmp_path, make_photo) -> list[Path]:
-    return [make_photo(tmp_path / "photos" / "deer" / f"{row}.jpg", row) for row in range(N)]
+def photos(tmp_path, make_photo) -> Photos:
+    photos = Photos(tmp_path / "photos", [f"deer/{row}.jpg" for row in range(N)])
+    for row in range(N):
+        make_photo(photos[row], row)
+    return photos
 
 
 @pytest.fixture
@@ -25,9 +49,9 @@ def decoded(monkeypatch) -> Counter[str]:
     """Counts how often each photo is decoded from now on."""
     counts: Counter[str] = Counter()
 
-    def counted(path: Path):
+    def counted(path: Path, squeeze):
         counts[path.name] += 1
-        return read_photo(path)
+        return read_photo(path, squeeze)
 
     monkeypatch.setattr(image_cache, "read_photo", counted)
     return counts
@@ -37,8 +61,8 @@ def decoded(monkeypatch) -> Counter[str]:
 def open_cache(tmp_path, photos):
     """Opens the cache as a new start of the program does."""
 
-    def opened(n_rows: int = N, folder: Path | None = tmp_path / "cache", threads: int = 2) -> ImageCache:
-        return ImageCache(photos.__getitem__, n_rows, folder, threads)
+    def opened(mode: str = "auto", threads: int = 2, max_gb: float = 1.0) -> ImageCache:
+        return ImageCache(photos, open_pixel_store(mode, len(photos), tmp_path / "cache", max_gb), threads)
 
     return opened
 
@@ -60,23 +84,56 @@ def change(path: Path) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000_000))
 
 
-def test_photos_are_given_in_the_order_of_the_rows_asked_for(open_cache, photos):
+@pytest.mark.parametrize("mode", ["auto", "memory", "off"])
+def test_photos_are_given_in_the_order_of_the_rows_asked_for(open_cache, photos, mode):
     rows = np.array([3, 0, 3])
-    images = open_cache().images(rows)
-    assert (images.dtype, type(images)) == (np.uint8, np.ndarray)
-    np.testing.assert_array_equal(images, expected(photos, rows))
+    cache = open_cache(mode)
+    for _ in range(2):  # not kept yet, and kept
+        images = cache.images(rows)
+        assert (images.dtype, type(images)) == (np.uint8, np.ndarray)
+        np.testing.assert_array_equal(images, expected(photos, rows))
+        cache.fill(ALL)
 
 
 def test_each_photo_is_decoded_once_also_over_a_reopen(open_cache, photos, decoded):
     cache = open_cache()
-    assert cache.fill(np.array([0, 1, 1, 0])) == {}
-    cache.images(ALL)
+    cache.fill(np.array([0, 1, 1, 0]))
+    cache.fill(ALL)
     cache.images(ALL)
     assert decoded == once(*ALL)
     reopened = open_cache()
-    assert reopened.fill(ALL) == {}
+    reopened.fill(ALL)
     np.testing.assert_array_equal(reopened.images(ALL), expected(photos))
     assert decoded == once(*ALL)
+
+
+def test_in_memory_each_photo_is_decoded_once_and_no_file_is_written(open_cache, photos, decoded, tmp_path):
+    cache = open_cache("memory")
+    cache.fill(ALL)
+    np.testing.assert_array_equal(cache.images(ALL), expected(photos))
+    assert decoded == once(*ALL)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_off_decodes_each_time_and_keeps_nothing(open_cache, photos, decoded, tmp_path):
+    cache = open_cache("off")
+    cache.fill(ALL)  # there is nothing to fill
+    assert not decoded
+    rows = np.array([4, 1, 4])
+    np.testing.assert_array_equal(cache.images(rows), expected(photos, rows))
+    assert cache.images(ALL[:0]).shape == (0, 256, 256, 3)
+    assert decoded == {"4.jpg": 2, "1.jpg": 1}
+    assert not (tmp_path / "cache").exists()
+
+
+def test_beyond_the_room_photos_are_decoded_again_which_is_said_once(open_cache, photos, decoded, caplog):
+    cache = open_cache(max_gb=3.5 * IMAGE_BYTES / 1e9)
+    for _ in range(2):
+        cache.fill(ALL)
+        np.testing.assert_array_equal(cache.images(np.array([4, 0, 3, 1, 2])), expected(photos, [4, 0, 3, 1, 2]))
+    assert decoded == {"0.jpg": 1, "1.jpg": 1, "2.jpg": 1, "3.jpg": 2, "4.jpg": 2}
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "2 of 5 photos do not fit" in warning and "image_cache_gb" in warning
 
 
 def test_many_photos_are_recorded_in_parts(open_cache, photos, decoded, monkeypatch):
@@ -98,26 +155,28 @@ def test_a_photo_that_changed_is_decoded_again(open_cache, photos, decoded, make
         make_photo(photos[2], 99, (50, 50))
     if what == "size":
         os.utime(photos[2], ns=(status.st_atime_ns, status.st_mtime_ns))
-    np.testing.assert_array_equal(open_cache().images(ALL), expected(photos))
+    cache = open_cache()
+    assert cache.missing(ALL).tolist() == [2]
+    cache.fill(ALL)
+    np.testing.assert_array_equal(cache.images(ALL), expected(photos))
     assert decoded == once(2)
 
 
-def test_moved_photos_are_not_decoded_again(open_cache, photos, decoded, tmp_path):
+def test_photos_in_a_moved_data_folder_are_not_decoded_again(open_cache, photos, decoded, tmp_path):
     open_cache().fill(ALL)
-    (tmp_path / "photos").rename(tmp_path / "moved")
-    photos[:] = [tmp_path / "moved" / "deer" / path.name for path in photos]
+    photos.root = (tmp_path / "photos").rename(tmp_path / "moved")
     decoded.clear()
     np.testing.assert_array_equal(open_cache().images(ALL), expected(photos))
     assert not decoded
 
 
-def test_a_row_that_is_now_another_photo_is_decoded_again(open_cache, photos, decoded, tmp_path):
+def test_a_row_that_is_now_another_photo_is_decoded_again(open_cache, photos, decoded):
     # Cameras reuse names, so that only the folder tells the photos apart when size and time agree.
     open_cache().fill(ALL)
-    other = tmp_path / "photos" / "boar" / photos[0].name
-    other.parent.mkdir()
+    other = photos.root / "north" / "deer" / "0.jpg"
+    other.parent.mkdir(parents=True)
     shutil.copy2(photos[0], other)
-    photos[0] = other
+    photos.paths[0] = "north/deer/0.jpg"
     decoded.clear()
     open_cache().fill(ALL)
     assert decoded == once(0)
@@ -127,133 +186,82 @@ class Killed(BaseException):
     """The end of the process, as far as the cache can see."""
 
 
-def kill_before_the_record(monkeypatch):
-    def killed(*_):
-        raise Killed
-
-    monkeypatch.setattr(ImageCache, "_record", killed)
-
-
 def test_a_kill_between_pixels_and_record_is_harmless(open_cache, photos, decoded, monkeypatch):
+    def killed(self, rows, fingerprints):
+        if fingerprints.any():  # not when it is recorded that the old pixels do not count any more
+            raise Killed
+        record(self, rows, fingerprints)
+
+    record = PixelStore.record
     open_cache().fill(np.array([0, 1]))
     change(photos[1])
     with monkeypatch.context() as patch:
-        kill_before_the_record(patch)
+        patch.setattr(PixelStore, "record", killed)
         with pytest.raises(Killed):
             open_cache().fill(ALL)
     decoded.clear()
-    np.testing.assert_array_equal(open_cache().images(ALL), expected(photos))
+    cache = open_cache()
+    cache.fill(ALL)
+    np.testing.assert_array_equal(cache.images(ALL), expected(photos))
     assert decoded == once(1, 2, 3, 4)
 
 
-def record_of(folder: Path) -> Path:
-    (record,) = (file for file in folder.iterdir() if "fingerprints" in file.name)
-    return record
+def test_a_disk_that_fills_up_does_not_stop_the_run(open_cache, photos, decoded, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-
-@pytest.mark.parametrize(
-    ("damage", "n_decoded"),
-    [
-        (lambda file: file.unlink(), 5),
-        (lambda file: file.write_bytes(b""), 5),
-        (lambda file: file.write_bytes(b"\x93NUMPY of an older version, or anything else"), 5),
-        (lambda file: file.write_bytes(bytes(200)), 5),
-        (lambda file: file.write_bytes(file.read_bytes()[:19]), 3),  # 8 bytes a photo: 2 are whole
-        (lambda file: file.write_bytes(file.read_bytes() + b"more"), 0),
-    ],
-    ids=["missing", "empty", "other content", "zeros", "short", "long"],
-)
-def test_a_damaged_record_only_costs_decoding_again(open_cache, photos, decoded, tmp_path, damage, n_decoded):
-    open_cache().fill(ALL)
-    damage(record_of(tmp_path / "cache"))
+    monkeypatch.setattr(PixelStore, "write", full)
+    cache = open_cache()
+    cache.fill(ALL)
+    assert "cannot be kept any more (No space left on device)" in caplog.text
     decoded.clear()
-    np.testing.assert_array_equal(open_cache().images(ALL), expected(photos))
-    assert decoded.total() == n_decoded
-
-
-@pytest.mark.parametrize("n_whole", [0, 3])
-def test_pixels_that_are_gone_are_not_believed_in(open_cache, photos, decoded, tmp_path, n_whole):
-    open_cache().fill(ALL)
-    os.truncate(tmp_path / "cache" / "images.u8", n_whole * IMAGE_BYTES + 7)
-    decoded.clear()
-    np.testing.assert_array_equal(open_cache().images(ALL), expected(photos))
-    assert decoded == once(*range(n_whole, N))
+    np.testing.assert_array_equal(cache.images(ALL), expected(photos))
+    cache.fill(ALL)
+    assert decoded == once(*ALL), "decoded when needed, and not kept"
 
 
 def test_the_folder_may_be_deleted(open_cache, photos, tmp_path):
     open_cache().fill(ALL)
-    for file in (tmp_path / "cache").iterdir():
-        file.unlink()
-    (tmp_path / "cache").rmdir()
-    np.testing.assert_array_equal(open_cache().images(ALL), expected(photos))
+    shutil.rmtree(tmp_path / "cache")
+    cache = open_cache()
+    cache.fill(ALL)
+    np.testing.assert_array_equal(cache.images(ALL), expected(photos))
 
 
-def test_rows_may_grow(open_cache, photos, decoded):
-    open_cache(n_rows=2).fill(ALL[:2])
-    np.testing.assert_array_equal(open_cache().images(ALL), expected(photos))
-    assert decoded == once(*ALL)
-
-
-def set_free(monkeypatch, n_bytes: int) -> None:
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda folder: usage(10**15, 0, n_bytes))
-
-
-def no_room(monkeypatch) -> None:
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(
-        image_cache.shutil, "disk_usage", lambda folder: usage(9, 9, N * IMAGE_BYTES)
-    )  # half is too few
-
-
-@pytest.mark.parametrize("why", ["no folder", "no room", "above the bound"])
-def test_without_a_cache_the_photos_are_right_and_nothing_is_kept(
-    open_cache, photos, decoded, tmp_path, monkeypatch, why
-):
-    if why == "no room":
-        no_room(monkeypatch)
-    if why == "above the bound":
-        monkeypatch.setattr(image_cache, "MAX_BYTES", N * IMAGE_BYTES - 1)
-    cache = open_cache(folder=None if why == "no folder" else tmp_path / "cache")
-    assert cache.fill(ALL) == {}
-    rows = np.array([4, 1, 4])
-    np.testing.assert_array_equal(cache.images(rows), expected(photos, rows))
-    assert cache.images(ALL[:0]).shape == (0, 256, 256, 3)
-    assert decoded["0.jpg"] == 1
-    assert decoded["1.jpg"] == 2
-    assert not list(tmp_path.glob("cache/*"))
-
-
-def test_the_reason_for_decoding_each_time_is_logged(open_cache, caplog, monkeypatch):
-    no_room(monkeypatch)
-    caplog.set_level("INFO")
-    open_cache()
-    assert "Decoded photos are not kept, since they need 0.0 GB" in caplog.text
-
-
-def test_a_cache_that_is_there_counts_as_room(open_cache, decoded, monkeypatch):
+def test_rows_may_grow(open_cache, photos, decoded, make_photo):
     open_cache().fill(ALL)
-    set_free(monkeypatch, 0)
-    open_cache().fill(ALL)
-    assert decoded == once(*ALL)
+    photos.paths.append("deer/5.jpg")
+    make_photo(photos[5], 5)
+    cache = open_cache()
+    cache.fill(np.arange(6))
+    np.testing.assert_array_equal(cache.images(np.arange(6)), expected(photos, range(6)))
+    assert decoded == once(*range(6))
 
 
-@pytest.mark.parametrize("kept", [True, False])
-def test_unreadable_photos_are_reported_with_the_reason_and_never_given(open_cache, photos, tmp_path, kept):
+@pytest.mark.parametrize("mode", ["auto", "memory", "off"])
+def test_unreadable_photos_are_left_out_with_the_reason(open_cache, photos, mode):
     photos[1].write_text("no photo")
     photos[3].unlink()
-    cache_folder = tmp_path / "cache" if kept else None
-    cache = open_cache(folder=cache_folder)
-    reasons = cache.fill(ALL)
-    assert set(reasons) == {1, 3}
-    assert "1.jpg: cannot be read as an image" in reasons[1]
-    assert cache.fill(np.array([0, 3])) == {3: reasons[3]}
-    assert open_cache(folder=cache_folder).fill(ALL) == reasons
+    cache = open_cache(mode)
+    cache.fill(ALL)
+    images, is_read = cache.read(np.array([4, 3, 1, 0]))
+    assert is_read.tolist() == [True, False, False, True]
+    np.testing.assert_array_equal(images, expected(photos, [4, 0]))
+    assert set(cache.unreadable) == {1, 3}
+    assert "1.jpg: cannot be read as an image" in cache.unreadable[1]
+    assert "No such file" in cache.unreadable[3]
     with pytest.raises(DataError, match=r"1\.jpg") as caught:
         cache.images(np.array([0, 1]))
     assert caught.value.path == photos[1]
-    good = np.array([0, 2, 4])
-    np.testing.assert_array_equal(cache.images(good), expected(photos, good))
+
+
+def test_an_unreadable_photo_is_tried_once_in_filling(open_cache, photos, decoded):
+    photos[1].write_text("no photo")
+    cache = open_cache()
+    cache.fill(ALL)
+    cache.fill(ALL)
+    assert decoded == once(*ALL)
+    assert not len(cache.to_keep(ALL))
 
 
 def test_an_unreadable_photo_that_is_mended_counts_at_the_next_start(open_cache, photos, make_photo):
@@ -261,22 +269,41 @@ def test_an_unreadable_photo_that_is_mended_counts_at_the_next_start(open_cache,
     open_cache().fill(ALL)
     make_photo(photos[1], 1)
     cache = open_cache()
-    assert cache.fill(ALL) == {}
+    cache.fill(ALL)
+    assert not cache.unreadable
     np.testing.assert_array_equal(cache.images(ALL), expected(photos))
 
 
-def test_a_good_photo_that_became_unreadable_is_not_given_from_the_cache(open_cache, photos):
+def test_a_photo_that_vanished_after_it_was_read_is_given_from_the_cache(open_cache, photos):
+    wanted = expected(photos)
+    cache = open_cache()
+    cache.fill(ALL)
+    photos[1].unlink()
+    np.testing.assert_array_equal(cache.images(ALL), wanted)
+
+
+def test_a_good_photo_that_became_unreadable_is_not_given_at_the_next_start(open_cache, photos):
     open_cache().fill(ALL)
     photos[1].write_text("no photo")
-    assert set(open_cache().fill(ALL)) == {1}
+    cache = open_cache()
+    assert cache.read(ALL)[1].tolist() == [True, False, True, True, True]
 
 
-def test_the_number_of_threads_changes_nothing(open_cache, photos, tmp_path):
+def test_the_number_of_threads_changes_nothing(open_cache, photos):
     for threads in (1, 4):
-        images = open_cache(folder=tmp_path / f"cache {threads}", threads=threads).images(ALL)
-        np.testing.assert_array_equal(images, expected(photos))
+        cache = open_cache("memory", threads)
+        cache.fill(ALL)
+        np.testing.assert_array_equal(cache.images(ALL), expected(photos))
 
 
-def test_the_space_is_that_of_the_pixels(open_cache, tmp_path):
-    open_cache().fill(ALL)
-    assert N * 256 * 256 * 3 == (tmp_path / "cache" / "images.u8").stat().st_size
+def test_photos_are_decoded_side_by_side(open_cache, monkeypatch):
+    meeting = threading.Barrier(N, timeout=10)  # each waits until all are there
+
+    def meet(path, squeeze):
+        meeting.wait()
+        return np.zeros((256, 256, 3), np.uint8)
+
+    monkeypatch.setattr(image_cache, "read_photo", meet)
+    cache = open_cache("memory", threads=N)
+    cache.fill(ALL)
+    assert not len(cache.missing(ALL))

@@ -55,3 +55,30 @@ def test_arrays_of_different_lengths_are_an_error() -> None:
 
 def test_a_role_names_the_argument_of_its_folder() -> None:
     assert [role.argument for role in Role] == ["train_data", "unlabelled_data", "validation_data"]
+
+
+def test_candidates_are_the_unlabelled_rows_with_the_lowest_lots() -> None:
+    n = 50
+    rng = np.random.default_rng(1)
+    lots = rng.random(n)
+    pools = Pools(np.full(n, Role.UNLABELLED, np.int8), np.full(n, UNLABELLED), rng.random(n) < 0.2)
+    pools.targets[::5] = 0
+    unlabelled = pools.unlabelled
+    expected = sorted(sorted(unlabelled.tolist(), key=lambda row: lots[row])[:12])
+    assert pools.candidates(lots, 12).tolist() == expected
+    assert pools.candidates(lots, len(unlabelled)).tolist() == unlabelled.tolist()
+    assert pools.candidates(lots, None).tolist() == unlabelled.tolist()
+
+
+def test_candidates_that_are_used_up_are_replaced_by_those_next_in_line() -> None:
+    n = 30
+    lots = np.random.default_rng(2).random(n)
+    pools = Pools(np.full(n, Role.UNLABELLED, np.int8), np.full(n, UNLABELLED), np.zeros(n, np.bool_))
+    before = pools.candidates(lots, 10)
+    pools.targets[before[:3]] = 0
+    pools.is_set_aside[before[3]] = True
+    after = pools.candidates(lots, 10)
+    stayed, came = set(before[4:].tolist()), set(after.tolist()) - set(before.tolist())
+    assert stayed < set(after.tolist()) and len(came) == 4
+    others = set(range(n)) - set(before.tolist()) - came
+    assert max(lots[list(came)]) < min(lots[list(others)])

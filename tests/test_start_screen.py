@@ -5,11 +5,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from camera_trap_al import image_cache
 from camera_trap_al import start_screen as module
 from camera_trap_al.config import RunConfig
+from camera_trap_al.deep_learning import pixel_statistics
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
+from camera_trap_al.images import read_photo
 from camera_trap_al.query import Answer
 from camera_trap_al.run_store import RunStore
 from camera_trap_al.start_screen import start_screen, synchronised_by
@@ -80,7 +83,22 @@ def test_device_disk_time_and_run_folder_are_told(started, tmp_path):
 def test_disk_needed_is_that_of_photos_embeddings_and_networks(started):
     environment, _ = started()
     weights = sum(tensor.nbytes for tensor in environment.embedder.net.state_dict().values())
-    assert module._bytes_needed(environment) == 10 * (256 * 256 * 3 + 8 * 4) + 3 * weights
+    # Each embedding is put down when it comes, and again in the table.
+    assert module._bytes_needed(environment) == 10 * (256 * 256 * 3 + 2 * 8 * 4) + 3 * weights
+
+
+@pytest.mark.parametrize(("predict_pool", "n_others"), [("end", 2), ("never", 0)])
+def test_of_a_large_pool_only_the_embeddings_of_the_others_are_kept(started, monkeypatch, predict_pool, n_others):
+    monkeypatch.setattr(pixel_statistics, "ENOUGH_PHOTOS", 5)
+    settings = {"candidate_pool": 3, "active_batch": 3, "predict_pool": predict_pool}
+    environment, store = started(**settings)
+    weights = sum(tensor.nbytes for tensor in environment.embedder.net.state_dict().values())
+    in_use = 3 + 3 + 2
+    expected = in_use * (256 * 256 * 3 + 2 * 8 * 4) + n_others * 8 * 4 + 3 * weights
+    assert module._bytes_needed(environment) == expected
+    text = screen((environment, store))
+    assert "3 of the unlabelled photos, drawn by lot" in line_of(text, "Candidates")
+    assert ("for all others in the end" in line_of(text, "Time")) == (predict_pool == "end")
 
 
 def test_too_little_room_on_the_disk_is_a_warning(started, monkeypatch):
@@ -118,11 +136,14 @@ def test_at_most_32_photos_are_decoded_for_it(started, photo_folders, make_photo
     for number in range(60):
         make_photo(photo_folders.unlabelled / "north" / f"more_{number}.jpg", seed=100 + number)
     decoded = []
-    real_read = module.read_photo
-    monkeypatch.setattr(module, "read_photo", lambda path: decoded.append(path) or real_read(path))
-    screen(started())
+    monkeypatch.setattr(image_cache, "read_photo", lambda path, way: decoded.append(path) or read_photo(path, way))
+    run = started()
+    screen(run)
     assert len(decoded) == 32
     assert len({path.parent.parent for path in decoded}) > 1  # from the whole range, not the first ones
+    environment, store = run
+    environment.read_photos(store)
+    assert len(decoded) == len(set(decoded)) == 70, "the trial's photos are kept"
 
 
 def test_photos_that_cannot_be_read_do_not_stop_it(started, photo_folders):

@@ -1,55 +1,41 @@
 """One run's data, models and pools together."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
-from tqdm.auto import tqdm
 
 from camera_trap_al.active_learning_methods.base import PoolView
-from camera_trap_al.classifier import EmbeddingClassifier, EmbeddingScaler
-from camera_trap_al.config import RunConfig, TrainingStage
+from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.device import choose_device
+from camera_trap_al.deep_learning.embedder import Embedder
 from camera_trap_al.deep_learning.embedding_table import EmbeddingTable, digest
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
-from camera_trap_al.deep_learning.transforms import channel_statistics
+from camera_trap_al.deep_learning.finetuning_gate import finetune
+from camera_trap_al.deep_learning.fitted_classifier import CLASSIFIER_FILE, FittedClassifier
+from camera_trap_al.deep_learning.network_file import network_artefact, read_network
+from camera_trap_al.deep_learning.photo_embeddings import PhotoEmbeddings
+from camera_trap_al.deep_learning.pixel_statistics import draw_sample, measure_pixels
+from camera_trap_al.deep_learning.run_photos import register_photos
+from camera_trap_al.deep_learning.unreadable_photos import UnreadablePhotos
 from camera_trap_al.evaluation import EvaluationReport, evaluate
 from camera_trap_al.exceptions import CheckpointError, DataError
 from camera_trap_al.logs import stage
-from camera_trap_al.photo_folders import FolderScan, scan_data_folders
+from camera_trap_al.photo_folders import FolderScan
 from camera_trap_al.pools import FloatArray, IndexArray, Pools, Role
+from camera_trap_al.predictions import Predictions
 from camera_trap_al.query import Answer, Query
 from camera_trap_al.run_store import Artefact, RunStore
 
-__all__ = ["ActiveLearningEnvironment", "Embedder"]
+__all__ = ["ActiveLearningEnvironment"]
 
 logger = logging.getLogger(__name__)
 
-NETWORK_FILE = "embedding/embedding_model_weights.pt"
-CLASSIFIER_FILE = "classifier/classifier.npz"
-STATISTICS_BATCH = 256
-
-
-class Embedder(Protocol):
-    """What the environment needs of an embedding network; `EmbeddingTrainer` is one, a user's own model can be."""
-
-    pixel_mean: FloatArray
-    pixel_std: FloatArray
-
-    def fit(
-        self, dataset: ExtendedImageFolder, rows: IndexArray, stage: TrainingStage, rng: np.random.Generator
-    ) -> None:
-        """Train on labelled rows."""
-
-    def embed(self, dataset: ExtendedImageFolder, rows: IndexArray) -> FloatArray:
-        """Return (n, n_features) embeddings of `rows`."""
-
-    def digest(self) -> str:
-        """Name the present weights."""
+PARTS_FOLDER = "embedding/parts"
 
 
 class ActiveLearningEnvironment:
@@ -59,8 +45,8 @@ class ActiveLearningEnvironment:
 
         dataset = ExtendedImageFolder.from_folders("train", "unlabelled")
         env = ActiveLearningEnvironment(dataset, RunConfig(active_batch=20, seed=1))
-        env.read_photos()
         while not env.why_finished():
+            env.read_photos()
             for update in env.stale_models():
                 update()
             rows = env.choose_rows()
@@ -74,31 +60,38 @@ class ActiveLearningEnvironment:
         The settings; a missing seed is drawn.
     embedder
         The embedding network; made from `config` if not given.
+    parts_folder
+        Where embeddings are put down as they come, so that a stop loses little; None keeps them in memory only.
 
     Attributes
     ----------
-    scaler, classifier
-        Fitted on the embeddings; None before the first update.
     scans
         What the data folders held when a run started; empty without a run.
     """
 
     def __init__(
-        self, dataset: ExtendedImageFolder, config: RunConfig | None = None, embedder: Embedder | None = None
+        self,
+        dataset: ExtendedImageFolder,
+        config: RunConfig | None = None,
+        embedder: Embedder | None = None,
+        *,
+        parts_folder: Path | None = None,
     ) -> None:
         self.dataset = dataset
         self.config = (config or RunConfig()).with_seed()
         if embedder is None:
             embedder = EmbeddingTrainer(self.config, len(dataset.classes), choose_device(self.config.device))
         self.embedder: Embedder = embedder
-        self._table = EmbeddingTable(len(dataset))
-        self.scaler: EmbeddingScaler | None = None
-        self.classifier: EmbeddingClassifier | None = None
         self.scans: dict[Role, FolderScan] = {}
         self._strategy = self.config.strategy
+        # The same number for a photo however many others come later: candidates are the rows with the lowest.
+        self._lots = self.config.generator("candidates", 0).random(len(dataset))
+        self._embedded = PhotoEmbeddings(dataset, embedder, parts_folder)
+        self._fitted: FittedClassifier | None = None
         self._network_lineage: dict[str, Any] = {}
-        self._classifier_lineage: dict[str, Any] = {}
         self._saved: dict[str, dict[str, Any]] = {}
+        self._unreadable = UnreadablePhotos(dataset)
+        self._knows_pixels = False
 
     @classmethod
     def start(cls, store: RunStore) -> "ActiveLearningEnvironment":
@@ -109,26 +102,26 @@ class ActiveLearningEnvironment:
         DataError, CheckpointError
             If the data folders cannot be used, or are not those of this run.
         """
-        config = store.config
-        train, unlabelled = config.path_of("train_data"), config.path_of("unlabelled_data")
-        if train is None:
-            raise DataError("train_data is needed to start a run.")
-        validation = config.path_of("validation_data") or _validation_folder_of(store)
-        with stage(logger, "Looking for photos"):
-            scans = scan_data_folders(train, unlabelled, validation)
-            catalogue = store.register(scans)
-        dataset = ExtendedImageFolder(catalogue, num_workers=config.num_workers, cache_dir=store.folder / "cache")
-        network = store.lineage_of(NETWORK_FILE)
-        checkpoint = None
-        if network is not None:
-            checkpoint = torch.load(store.folder / NETWORK_FILE, map_location="cpu", weights_only=True)
-        embedder = EmbeddingTrainer(config, len(dataset.classes), choose_device(config.device), checkpoint)
-        environment = cls(dataset, config, embedder)
+        dataset, scans = register_photos(store)
+        network, checkpoint = read_network(store)
+        device = choose_device(store.config.device)
+        embedder = EmbeddingTrainer(store.config, len(dataset.classes), device, checkpoint)
+        environment = cls(dataset, store.config, embedder, parts_folder=store.folder / PARTS_FOLDER)
         environment.scans = scans
+        pixels = store.recall("pixel_statistics")
+        if pixels is not None:
+            environment._take_pixels(pixels)
         if network is not None:
-            environment._network_lineage = environment._saved[NETWORK_FILE] = network
-            environment._load_fitted(store)
+            environment._load(store, network)
         return environment
+
+    def _load(self, store: RunStore, network: dict[str, Any]) -> None:
+        """Load embeddings and classifier, each if it is what was saved and fits the one before it."""
+        self._network_lineage = network
+        self._embedded.network = network["digest"]
+        self._embedded.table = EmbeddingTable.load(store, len(self.dataset), network["digest"])
+        self._fitted = FittedClassifier.load(store, self._embedded.table.network)
+        self._saved = {artefact.file: dict(artefact.lineage) for artefact in self._artefacts()}
 
     @property
     def pools(self) -> Pools:
@@ -136,9 +129,19 @@ class ActiveLearningEnvironment:
         return self.dataset.pools
 
     @property
+    def candidates(self) -> IndexArray:
+        """Rows that a strategy may choose from, ascending: all unlabelled ones, or `candidate_pool` drawn by lot."""
+        return self.pools.candidates(self._lots, self.config.candidate_pool)
+
+    @property
+    def rows_in_use(self) -> IndexArray:
+        """Rows whose photos are decoded and embedded before each question, ascending."""
+        return np.sort(np.concatenate([self.pools.labelled, self.pools.validation, self.candidates]))
+
+    @property
     def embeddings(self) -> FloatArray:
-        """(n_rows, n_features) float32; NaN in rows that are not embedded, without features before the first update."""
-        return self._table.embeddings
+        """(n_rows, n_features) float32, a copy; NaN in rows that are not embedded, no features before the first are."""
+        return self._embedded.table.all_rows()
 
     @property
     def unlabelled_paths(self) -> tuple[str, ...]:
@@ -151,41 +154,46 @@ class ActiveLearningEnvironment:
         return len(self.pools.answered)
 
     def read_photos(self, store: RunStore | None = None) -> None:
-        """Decode every photo, set unreadable ones aside, and measure pixel mean and standard deviation.
+        """Decode the photos in use that are not decoded yet, and set unreadable ones aside.
 
-        The statistics are of the (256, 256) pixels of all data sets, each photo weighing the same; with a store they
-        are measured once and stay as they are.
+        The first time, the mean and standard deviation of the pixels are measured too: of all photos together, or of
+        20,000 drawn by lot, each weighing the same. With a store they are measured once and stay as they are.
 
         Raises
         ------
         DataError
             If no training photo can be read.
         """
-        usable = self.pools.usable
-        with stage(logger, f"Reading {len(usable)} photos"):
-            unreadable = self.dataset.cache.fill(usable)
-        if unreadable:
-            logger.warning("%d photos cannot be read and are set aside; see unreadable_images.csv.", len(unreadable))
-            self.pools.is_set_aside[list(unreadable)] = True
-        if store is not None:
-            store.set_aside(unreadable)
+        new = self.dataset.cache.to_keep(self.rows_to_decode())
+        if len(new):
+            with stage(logger, f"Reading {len(new)} photos"):
+                self.dataset.cache.fill(new)
+            if self._unreadable.take_out():  # others come in for them
+                return self.read_photos(store)
+        if not self._knows_pixels:
+            with stage(logger, "Measuring pixel mean and standard deviation"):
+                frozen = measure_pixels(self.dataset.cache, self._statistics_sample())
+            self._unreadable.take_out()
+            self._take_pixels(frozen)
+            if store is not None:
+                store.remember("pixel_statistics", frozen)
+        self._unreadable.record(store)
         if not len(self.pools.labelled):
             raise DataError("No labelled photo can be read, so there is nothing to learn from.")
-        frozen = store.recall("pixel_statistics") if store is not None else None
-        mean, std = frozen or self._measure_pixels()
-        self.embedder.pixel_mean, self.embedder.pixel_std = np.array(mean, np.float32), np.array(std, np.float32)
-        if store is not None and frozen is None:
-            store.remember("pixel_statistics", [mean, std])
 
-    def _measure_pixels(self) -> tuple[list[float], list[float]]:
-        rows = self.pools.usable
-        with stage(logger, "Measuring pixel mean and standard deviation"):
-            batches = (
-                self.dataset.cache.images(rows[start : start + STATISTICS_BATCH])
-                for start in tqdm(range(0, len(rows), STATISTICS_BATCH), desc="Measuring pixels", unit="batch", delay=2)
-            )
-            mean, std = channel_statistics(batches)
-        return mean.tolist(), std.tolist()
+    def rows_to_decode(self) -> IndexArray:
+        """Rows whose photos are looked at before the next question, ascending, decoded already or not."""
+        if self.config.predict_pool == "rounds":
+            return self.pools.usable
+        return self.rows_in_use if self._knows_pixels else np.union1d(self.rows_in_use, self._statistics_sample())
+
+    def _statistics_sample(self) -> IndexArray:
+        """Draw by the candidates' lots, so that of many photos those are drawn that are in use anyway."""
+        return draw_sample(self.pools.usable, self._lots, self.config.candidate_pool)
+
+    def _take_pixels(self, mean_and_std: Sequence[Sequence[float]]) -> None:
+        self.embedder.pixel_mean, self.embedder.pixel_std = (np.array(each, np.float32) for each in mean_and_std)
+        self._knows_pixels = True
 
     def stale_models(self) -> Iterator[Callable[[], None]]:
         """Yield, one after the other, the steps that bring the models up to date with the labels.
@@ -195,9 +203,9 @@ class ActiveLearningEnvironment:
         """
         if self._network_is_stale():
             yield self.fit_network
-        if len(self.rows_to_embed()):
+        while len(self.rows_to_embed()):  # more than once when photos turn out to be unreadable and others come in
             yield self.embed
-        if self._classifier_lineage != self._wanted_classifier_lineage():
+        if self._fitted is None or self._fitted.lineage != self._wanted_classifier_lineage():
             yield self.fit_classifier
 
     @property
@@ -206,57 +214,68 @@ class ActiveLearningEnvironment:
         return bool(self._network_lineage)
 
     def _network_is_stale(self) -> bool:
-        if not self.is_trained:
-            return True
-        return self.n_answers - int(self._network_lineage["answers"]) >= self.config.embedding_finetuning_period
+        n_new = self.n_answers - int(self._network_lineage.get("answers", 0))
+        return not self.is_trained or n_new >= self.config.embedding_finetuning_period
 
     def fit_network(self) -> None:
-        """Train the network on all labelled photos: the training settings the first time, then those of finetuning."""
+        """Train the network on the labelled photos: the training settings the first time, then those of finetuning."""
         settings = self.config.finetuning if self.is_trained else self.config.training
-        rows = self.pools.labelled
+        rows, rng = self.pools.labelled, self.config.generator(settings.name, self.n_answers)
         with stage(logger, f"Embedding network, {settings.name} on {len(rows)} photos"):
-            self.embedder.fit(self.dataset, rows, settings, self.config.generator(settings.name, self.n_answers))
+            if self.is_trained and self.config.finetuning_gate:
+                new = finetune(self.embedder, self.dataset, rows, settings, rng, self._embedded.exact(rows))
+            else:
+                new = None
+                self.embedder.fit(self.dataset, rows, settings, rng)
         self._network_lineage = {"digest": self.embedder.digest(), "answers": self.n_answers}
-
-    def embed(self) -> None:
-        """Embed every usable photo with the present network, or only those that it has not embedded yet."""
-        rows = self.rows_to_embed()
-        with stage(logger, f"Embedding {len(rows)} photos"):
-            embedded = self.embedder.embed(self.dataset, rows)
-        self._table.put(rows, embedded, self.dataset.cache.fingerprints(rows), self._network)
+        self._embedded.network = self._network_lineage["digest"]
+        if new is not None:
+            self._embedded.enter(rows, new, "fp32")
+        self._unreadable.take_out()
 
     def rows_to_embed(self) -> IndexArray:
-        """Rows of usable photos, ascending, that the present network has not embedded as they are now."""
-        usable = self.pools.usable
-        return self._table.rows_to_embed(usable, self.dataset.cache.fingerprints(usable), self._network)
+        """Rows of photos in use, ascending, that the present network has not embedded as they are now.
 
-    @property
-    def _network(self) -> str:
-        return str(self._network_lineage.get("digest", "not trained"))
+        Candidates may be embedded in less than fp32, unless that is forbidden.
+        """
+        learnt = self._embedded.missing(self._rows_to_embed_exactly(), exactly=True)
+        candidates = self._embedded.missing(self.candidates, exactly=self.config.precision == "fp32")
+        return np.sort(np.concatenate([learnt, candidates]))
+
+    def _rows_to_embed_exactly(self) -> IndexArray:
+        measured = self.pools.validation if self.config.validate_model else self.pools.validation[:0]
+        return np.concatenate([self.pools.labelled, measured])
+
+    def embed(self) -> None:
+        """Embed every photo in use with the present network, or only those that it has not embedded yet."""
+        rows = self.rows_to_embed()
+        with stage(logger, f"Embedding {len(rows)} photos"):
+            precision = self.embedder.scoring_precision(self.dataset, rows)
+            is_exact = np.isin(rows, self._rows_to_embed_exactly()) | (precision == "fp32")
+            self._embedded.make(rows[is_exact], "fp32")
+            self._embedded.make(rows[~is_exact], precision)
+        self._unreadable.take_out()
 
     def fit_classifier(self) -> None:
         """Fit scaler and classifier from scratch: the scaler on labelled and candidate rows, never on validation."""
         lineage = self._wanted_classifier_lineage()
         labelled = self.pools.labelled
-        known = np.concatenate([labelled, self.pools.unlabelled])
-        self.scaler = EmbeddingScaler.fit(self.embeddings[known], normalize=self.config.normalize_embedding)
-        classifier = EmbeddingClassifier(
-            self.config.classifier,
-            self.config.classifier_params,
-            seed=int(self.config.generator("classifier", 0).integers(2**31)),
-            n_classes=len(self.dataset.classes),
+        self._fitted = FittedClassifier.fit(
+            self.config,
+            self._embedded.table.of(labelled),
+            self.dataset.targets[labelled],
+            self._embedded.table.of(self.candidates),
+            len(self.dataset.classes),
+            lineage,
         )
-        classifier.fit(self.scaler.transform(self.embeddings[labelled]), self.dataset.targets[labelled])
-        self.classifier = classifier
-        self._classifier_lineage = lineage
 
     def _wanted_classifier_lineage(self) -> dict[str, Any]:
-        labelled, unlabelled = self.pools.labelled, self.pools.unlabelled
+        labelled, candidates = self.pools.labelled, self.candidates
         return {
-            "network": self._table.network,
-            "photos": digest(self._table.photos),
+            "network": self._embedded.table.network,
+            "photos": digest(self._embedded.table.photos, self._embedded.table.is_exact),
             "labels": digest(labelled, self.dataset.targets[labelled]),
-            "candidates": digest(unlabelled),
+            "candidates": digest(candidates),
             "settings": repr((self.config.classifier, self.config.classifier_params, self.config.normalize_embedding)),
             "n_classes": len(self.dataset.classes),
         }
@@ -269,10 +288,9 @@ class ActiveLearningEnvironment:
         DataError
             If there is no classifier yet.
         """
-        scaler, classifier = self.fitted()
-        return classifier.probabilities(scaler.transform(self.embeddings[rows]))
+        return self.fitted().probabilities(self._embedded.table.of(rows))
 
-    def fitted(self) -> tuple[EmbeddingScaler, EmbeddingClassifier]:
+    def fitted(self) -> FittedClassifier:
         """Give the fitted scaler and classifier.
 
         Raises
@@ -282,25 +300,29 @@ class ActiveLearningEnvironment:
         CheckpointError
             If they were fitted on embeddings of another network than the present ones.
         """
-        if self.scaler is None or self.classifier is None:
+        if self._fitted is None:
             raise DataError("There is no classifier yet: call the steps of stale_models() first.")
-        if self._classifier_lineage["network"] != self._table.network:
+        if self._fitted.lineage["network"] != self._embedded.table.network:
             raise CheckpointError(
                 "The classifier was fitted on embeddings of another network: call the steps of stale_models() first.",
                 Path(CLASSIFIER_FILE),
             )
-        return self.scaler, self.classifier
+        return self._fitted
 
     def view(self) -> PoolView:
-        """Give what a query strategy sees."""
-        scaler, classifier = self.fitted()
+        """Give what a query strategy sees: of the embeddings, only those of labelled and candidate rows."""
+        fitted, labelled, candidates = self.fitted(), self.pools.labelled, self.candidates
+        seen = np.concatenate([labelled, candidates])
+        scaled = fitted.scaler.transform(self._embedded.table.of(seen))
+        embeddings = np.zeros((len(self.dataset), scaled.shape[1]), np.float32)
+        embeddings[seen] = scaled
         return PoolView(
-            embeddings=scaler.transform(self.embeddings),
+            embeddings=embeddings,
             targets=self.dataset.targets,
-            labelled=self.pools.labelled,
-            unlabelled=self.pools.unlabelled,
+            labelled=labelled,
+            unlabelled=candidates,
             classes=self.dataset.classes,
-            classifier=classifier,
+            classifier=fitted.classifier,
         )
 
     def choose_rows(self, round_number: int = 1) -> IndexArray:
@@ -344,49 +366,35 @@ class ActiveLearningEnvironment:
             return None
         return evaluate(self.dataset.targets[rows], self.probabilities(rows), self.dataset.classes)
 
+    def predict_pool(self) -> Predictions:
+        """Predict the class of every photo that is unlabelled, embedding those that are not yet, in fp32.
+
+        Photos that turn out to be unreadable are set aside and left out.
+        """
+        fitted, rows = self.fitted(), self.pools.unlabelled
+        with stage(logger, f"Predicting {len(rows)} unlabelled photos"):
+            predictions = Predictions.join(
+                Predictions.of(some, fitted.probabilities(embeddings))
+                for some, embeddings in self._embedded.stream(rows)
+            )
+        self._unreadable.take_out()
+        return predictions
+
+    def prediction_lineage(self) -> dict[str, Any]:
+        """Name what the predictions of the pool follow from."""
+        return {"classifier": self.fitted().lineage, "rows": digest(self.pools.unlabelled)}
+
     def save(self, store: RunStore) -> None:
-        """Save the models that changed since they were last saved."""
+        """Save the models that changed since they were last saved, and which photos were found unreadable."""
         changed = [artefact for artefact in self._artefacts() if self._saved.get(artefact.file) != artefact.lineage]
         if changed:
             store.save(changed)
             self._saved |= {artefact.file: dict(artefact.lineage) for artefact in changed}
+        self._unreadable.record(store)
 
     def _artefacts(self) -> Iterator[Artefact]:
         if self._network_lineage and isinstance(self.embedder, EmbeddingTrainer):
-            trainer = self.embedder
-            write = lambda path: torch.save(trainer.checkpoint(self.dataset.classes), path)  # noqa: E731  only if stale
-            yield Artefact(NETWORK_FILE, self._network_lineage, write)
-        yield from self._table.artefacts()
-        if self.classifier is not None and self.scaler is not None:
-            arrays = self.classifier.to_arrays()
-            if arrays is not None:
-                named = _prefixed("scaler", self.scaler.to_arrays()) | _prefixed("classifier", arrays)
-                yield Artefact(CLASSIFIER_FILE, self._classifier_lineage, lambda path: np.savez(path, **named))
-
-    def _load_fitted(self, store: RunStore) -> None:
-        """Load embeddings and classifier, each if it is what was saved and fits the one before it."""
-        self._table = EmbeddingTable.load(store, len(self.dataset), self._network)
-        self._saved |= {artefact.file: dict(artefact.lineage) for artefact in self._table.artefacts()}
-        classifier = store.lineage_of(CLASSIFIER_FILE)
-        if classifier is not None and classifier["network"] == self._table.network:
-            with np.load(store.folder / CLASSIFIER_FILE) as arrays:
-                self.scaler = EmbeddingScaler.from_arrays(_without_prefix("scaler", arrays))
-                self.classifier = EmbeddingClassifier.from_arrays(_without_prefix("classifier", arrays))
-            self._classifier_lineage = self._saved[CLASSIFIER_FILE] = classifier
-
-
-def _validation_folder_of(store: RunStore) -> Path | None:
-    """Give the folder that the run's validation photos had, if it is still there."""
-    folder = store.root_of(Role.VALIDATION)
-    if folder is not None and not folder.is_dir():
-        logger.warning("The validation folder %s is not there: the run goes on without validation figures.", folder)
-        return None
-    return folder
-
-
-def _prefixed(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
-    return {f"{prefix}.{name}": array for name, array in arrays.items()}
-
-
-def _without_prefix(prefix: str, arrays: Any) -> dict[str, Any]:
-    return {name.removeprefix(f"{prefix}."): arrays[name] for name in arrays.files if name.startswith(f"{prefix}.")}
+            yield network_artefact(partial(self.embedder.checkpoint, self.dataset.classes), self._network_lineage)
+        yield from self._embedded.table.artefacts()
+        if self._fitted is not None:
+            yield from self._fitted.artefacts()

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from camera_trap_al.deep_learning.transforms import squeeze
 from camera_trap_al.exceptions import DataError
-from camera_trap_al.image_cache import ImageCache
+from camera_trap_al.image_cache import ImageCache, open_pixel_store
 from camera_trap_al.photo_folders import Catalogue, new_catalogue, scan_data_folders
 from camera_trap_al.pools import IndexArray, Pools
 
@@ -40,7 +40,16 @@ class ExtendedImageFolder(Dataset[tuple[Any, int]]):
     num_workers
         How many photos are decoded side by side, in threads; 0 means one per core, at most 8.
     cache_dir
-        Where decoded photos are kept; None decodes each time.
+        Where decoded photos are kept with `image_cache` "auto"; None decodes each time.
+    image_cache
+        ``"auto"``, ``"memory"`` (kept there, whatever `cache_dir` is), or ``"off"`` (decoded each time).
+    image_cache_gb
+        Most that is kept, in units of 1e9 bytes; half of what is free there is a bound as well.
+
+    Attributes
+    ----------
+    cache
+        The decoded photos by row.
 
     Examples
     --------
@@ -56,12 +65,15 @@ class ExtendedImageFolder(Dataset[tuple[Any, int]]):
         transform: Callable[[Tensor], Any] | None = None,
         num_workers: int = 0,
         cache_dir: str | os.PathLike[str] | None = None,
+        image_cache: str = "auto",
+        image_cache_gb: float = 20.0,
     ) -> None:
         self.catalogue = catalogue
         self.transform = transform
         threads = num_workers or min(MAX_THREADS, os.cpu_count() or 1)
         cache_folder = None if cache_dir is None else Path(cache_dir)
-        self.cache = ImageCache(catalogue.path, len(catalogue), cache_folder, threads)
+        store = open_pixel_store(image_cache, len(catalogue), cache_folder, image_cache_gb)
+        self.cache = ImageCache(catalogue, store, threads, squeeze)
 
     @classmethod
     def from_folders(
@@ -135,6 +147,12 @@ class ExtendedImageFolder(Dataset[tuple[Any, int]]):
             If one of them cannot be read.
         """
         return torch.from_numpy(self.cache.images(np.asarray(rows, np.int64))).permute(0, 3, 1, 2)
+
+    def folders(self, rows: IndexArray) -> IndexArray:
+        """Return (n,) numbers of the folders that the photos of (n,) `rows` lie in, equal for photos of one folder."""
+        names = [f"{self.pools.roles[row]}/{self.catalogue.paths[row].rpartition('/')[0]}" for row in rows.tolist()]
+        numbers: IndexArray = np.unique(names, return_inverse=True)[1].astype(np.int64)
+        return numbers
 
     def relabel(self, rows: Any, class_ids: Any) -> None:
         """Give `rows` new labels.
@@ -212,6 +230,9 @@ class BalancedBatchSampler(Sampler[list[int]]):
         Classes per batch, at most as many as there are among `targets`.
     n_samples
         Rows per class and batch. A class with fewer rows has some of them more than once.
+    groups
+        (n,) the folder or sequence of each of `rows`. The rows of a class come from as many of them as possible, since
+        photos of one are alike. All rows are one group if not given.
 
     Notes
     -----
@@ -219,9 +240,16 @@ class BalancedBatchSampler(Sampler[list[int]]):
     """
 
     def __init__(
-        self, rows: IndexArray, targets: IndexArray, rng: np.random.Generator, n_classes: int = 20, n_samples: int = 10
+        self,
+        rows: IndexArray,
+        targets: IndexArray,
+        rng: np.random.Generator,
+        n_classes: int = 20,
+        n_samples: int = 10,
+        groups: IndexArray | None = None,
     ) -> None:
-        self._rows_of = [rows[targets == class_id] for class_id in np.unique(targets)]
+        groups = np.zeros(len(rows), np.int64) if groups is None else groups
+        self._rows_of = [(rows[of_class], groups[of_class]) for of_class in (targets == c for c in np.unique(targets))]
         self._rng = rng
         self._n_classes = min(n_classes, len(self._rows_of))
         self._n_samples = n_samples
@@ -234,18 +262,32 @@ class BalancedBatchSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         for _ in range(self._n_batches):
             drawn = self._rng.choice(len(self._rows_of), self._n_classes, replace=False)
-            yield np.concatenate([self._draw(self._rows_of[index]) for index in drawn]).tolist()
+            yield np.concatenate([self._draw(*self._rows_of[index]) for index in drawn]).tolist()
 
-    def _draw(self, rows: IndexArray) -> NDArray[np.int64]:
+    def _draw(self, rows: IndexArray, groups: IndexArray) -> IndexArray:
         """Draw `n_samples` of one class, each as often as any other, give or take one."""
         whole_times, rest = divmod(self._n_samples, len(rows))
-        return np.concatenate([np.repeat(rows, whole_times), self._rng.choice(rows, rest, replace=False)])
+        return np.concatenate([np.repeat(rows, whole_times), rows[self._spread(groups)[:rest]]])
+
+    def _spread(self, groups: IndexArray) -> IndexArray:
+        """Order positions so that each group comes once before any comes twice, at random otherwise."""
+        shuffled = self._rng.permutation(len(groups))
+        by_group = shuffled[np.argsort(groups[shuffled], kind="stable")]
+        _, first, sizes = np.unique(groups[by_group], return_index=True, return_counts=True)
+        turn = np.arange(len(groups)) - np.repeat(first, sizes)  # how many of its group come before it
+        return by_group[np.lexsort((self._rng.random(len(groups)), turn))]
 
 
 def batch_sampler(
-    loader_type: str, rows: IndexArray, targets: IndexArray, rng: np.random.Generator, n_classes: int, n_samples: int
-) -> Sampler[list[int]]:
+    loader_type: str,
+    rows: IndexArray,
+    targets: IndexArray,
+    rng: np.random.Generator,
+    n_classes: int,
+    n_samples: int,
+    groups: IndexArray | None = None,
+) -> ShuffledBatchSampler | BalancedBatchSampler:
     """Make the sampler that a setting ``*_loader_type`` names: ``single`` or ``balanced``."""
     if loader_type == "single":
         return ShuffledBatchSampler(rows, rng)
-    return BalancedBatchSampler(rows, targets, rng, n_classes, n_samples)
+    return BalancedBatchSampler(rows, targets, rng, n_classes, n_samples, groups)

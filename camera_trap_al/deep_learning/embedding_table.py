@@ -1,8 +1,7 @@
-"""The embedding of each row, and which photo and network it is of."""
+"""The embeddings of the rows in use, and which photo, network and precision each is of."""
 
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,58 +13,100 @@ from camera_trap_al.run_store import Artefact, RunStore
 __all__ = ["EmbeddingTable", "digest"]
 
 EMBEDDINGS_FILE = "embedding/embedding.npy"
-PHOTOS_FILE = "embedding/photos.npy"
+PHOTOS_FILE = "embedding/photos.npz"
 
 
 class EmbeddingTable:
-    """Embeddings by row, all of one network.
+    """Embeddings by row, all of one network. Only rows that are embedded take room.
+
+    Parameters
+    ----------
+    n_rows
+        Rows are 0 to n_rows - 1.
 
     Attributes
     ----------
-    embeddings
-        (n_rows, n_features) float32; NaN in rows that are not embedded.
     photos
         (n_rows,) uint64, the fingerprint of the photo that each embedding was made from; 0 where there is none.
+    is_exact
+        (n_rows,) whether the embedding was computed in fp32.
     network
         Digest of the network that made them; "" if there are none.
     """
 
     def __init__(self, n_rows: int) -> None:
-        self.embeddings: FloatArray = np.empty((n_rows, 0), np.float32)
+        self._values: FloatArray = np.empty((0, 0), np.float32)  # of the embedded rows, ascending
         self.photos: NDArray[np.uint64] = np.zeros(n_rows, np.uint64)
+        self.is_exact = np.zeros(n_rows, np.bool_)
         self.network = ""
 
-    def rows_to_embed(self, usable: IndexArray, fingerprints: NDArray[np.uint64], network: str) -> IndexArray:
-        """Say which of the `usable` rows have no embedding of their present photo by this network.
+    def of(self, rows: IndexArray) -> FloatArray:
+        """Copy the (n, n_features) embeddings of `rows`; NaN for those that are not embedded."""
+        found = np.full((len(rows), self._values.shape[1]), np.nan, np.float32)
+        is_embedded = self.photos[rows] != 0
+        found[is_embedded] = self._values[self._positions()[rows[is_embedded]]]
+        return found
+
+    def all_rows(self) -> FloatArray:
+        """Copy everything as (n_rows, n_features), NaN in rows that are not embedded."""
+        return self.of(np.arange(len(self.photos)))
+
+    def _positions(self) -> IndexArray:
+        """(n_rows,) where in the values the embedding of a row is, if it is embedded."""
+        return np.cumsum(self.photos != 0) - 1
+
+    def is_good(
+        self, rows: IndexArray, fingerprints: NDArray[np.uint64], network: str, exactly: bool
+    ) -> NDArray[np.bool_]:
+        """Say for each of (n,) `rows` whether there is an embedding of its present photo by this network.
 
         Parameters
         ----------
-        usable
+        rows
             (n,) rows.
         fingerprints
             (n,) of their photos as they are now.
         network
             Digest of the present network.
+        exactly
+            Whether it must be in fp32.
         """
         if self.network != network:
-            return usable
-        return np.extract(self.photos[usable] != fingerprints, usable)
+            return np.zeros(len(rows), np.bool_)
+        is_good: NDArray[np.bool_] = (self.photos[rows] == fingerprints) & (fingerprints != 0)
+        return is_good & self.is_exact[rows] if exactly else is_good
 
-    def put(self, rows: IndexArray, embeddings: FloatArray, fingerprints: NDArray[np.uint64], network: str) -> None:
-        """Enter the (n, n_features) embeddings of `rows`; those of another network are forgotten."""
+    def put(
+        self,
+        rows: IndexArray,
+        embeddings: FloatArray,
+        fingerprints: NDArray[np.uint64],
+        network: str,
+        exactly: NDArray[np.bool_] | bool = True,
+    ) -> None:
+        """Enter the (n, n_features) embeddings of `rows`; those of another network are forgotten.
+
+        The fingerprints are of the photos that they were made from, none of them 0; `exactly` tells which are in fp32.
+        """
         if self.network != network:
-            self.embeddings = np.full((len(self.photos), embeddings.shape[1]), np.nan, np.float32)
-            self.photos[:] = 0
             self.network = network
-        self.embeddings[rows] = embeddings
+            self.photos[:], self.is_exact[:] = 0, False
+            self._values = np.empty((0, embeddings.shape[1]), np.float32)
+        known, values = np.flatnonzero(self.photos), self._values
         self.photos[rows] = fingerprints
+        self.is_exact[rows] = exactly
+        positions = self._positions()
+        self._values = np.empty((np.count_nonzero(self.photos), embeddings.shape[1]), np.float32)
+        self._values[positions[known]] = values
+        self._values[positions[rows]] = embeddings
 
     def artefacts(self) -> Iterator[Artefact]:
         """Give the two files that hold the table, once there is something in it."""
         if self.network:
-            lineage = {"network": self.network, "photos": digest(self.photos)}
-            yield Artefact(EMBEDDINGS_FILE, lineage, lambda path: np.save(path, self.embeddings))
-            yield Artefact(PHOTOS_FILE, lineage, lambda path: np.save(path, self.photos))
+            lineage = {"network": self.network, "photos": digest(self.photos, self.is_exact)}
+            yield Artefact(EMBEDDINGS_FILE, lineage, lambda path: np.save(path, self._values))
+            arrays: dict[str, Any] = {"fingerprints": self.photos, "is_exact": self.is_exact}
+            yield Artefact(PHOTOS_FILE, lineage, lambda path: np.savez(path, **arrays))
 
     @classmethod
     def load(cls, store: RunStore, n_rows: int, network: str) -> "EmbeddingTable":
@@ -77,8 +118,11 @@ class EmbeddingTable:
         lineages: list[dict[str, Any] | None] = [store.lineage_of(file) for file in (EMBEDDINGS_FILE, PHOTOS_FILE)]
         if lineages[0] is None or lineages[0] != lineages[1] or lineages[0]["network"] != network:
             return table
-        embeddings, photos = (np.load(store.folder / Path(file)) for file in (EMBEDDINGS_FILE, PHOTOS_FILE))
-        table.put(np.arange(len(photos)), embeddings, photos, network)
+        with np.load(store.folder / PHOTOS_FILE) as saved:
+            fingerprints, is_exact = saved["fingerprints"], saved["is_exact"]
+        rows = np.flatnonzero(fingerprints)
+        values = np.load(store.folder / EMBEDDINGS_FILE)
+        table.put(rows, values, fingerprints[rows], network, is_exact[rows])
         return table
 
 

@@ -1,58 +1,40 @@
 """Train the embedding network on labelled rows, and embed rows with it."""
 
+import copy
 import hashlib
 import logging
 import time
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint as recomputed_later
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from camera_trap_al.config import RunConfig, TrainingStage
+from camera_trap_al.deep_learning.batches import EvaluationBatch, evaluation_batches, training_batches
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder, batch_sampler
+from camera_trap_al.deep_learning.embedder import Embedder
+from camera_trap_al.deep_learning.guards import BatchNorms
 from camera_trap_al.deep_learning.losses import build_loss
-from camera_trap_al.deep_learning.memory import TRIAL, photos_at_once
+from camera_trap_al.deep_learning.network_file import load_network, network_as_dict
 from camera_trap_al.deep_learning.networks import EmbeddingNet, SoftmaxNet, build_embedding_net
-from camera_trap_al.deep_learning.transforms import EvaluationTransform, TrainingTransform
+from camera_trap_al.deep_learning.precision import SAMPLE, Precision, autocast, choose_precision, worst_cosine
+from camera_trap_al.deep_learning.training import EpochSummary, Training
+from camera_trap_al.deep_learning.transforms import Normalisation, crop_centre
 from camera_trap_al.exceptions import DataError
+from camera_trap_al.images import ImageArray
 from camera_trap_al.pools import UNLABELLED, FloatArray, IndexArray
 
-__all__ = ["EmbeddingTrainer", "EpochSummary"]
+__all__ = ["EmbeddingTrainer"]
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class EpochSummary:
-    """How one epoch of training went, as means over its batches.
-
-    Attributes
-    ----------
-    loss
-        The loss.
-    active_share
-        Share of triplets, pairs or photos that still had a loss, 0 to 1.
-    mean_distance
-        Mean Euclidean distance between the embeddings of a batch; near 0 when the network gives all photos one answer.
-    """
-
-    loss: float
-    active_share: float
-    mean_distance: float
-
-    def __str__(self) -> str:
-        active, distance = f"{100 * self.active_share:.0f} %", f"{self.mean_distance:.3f}"
-        return f"loss {self.loss:.4f}, active {active}, mean distance {distance}"
-
-
-class EmbeddingTrainer:
+class EmbeddingTrainer(Embedder):
     """An embedding network with what it takes to train and apply it.
 
     Parameters
@@ -91,15 +73,16 @@ class EmbeddingTrainer:
         self.net: EmbeddingNet | SoftmaxNet = embedding_net
         if config.embedding_loss_type == "softmax":
             self.net = SoftmaxNet(embedding_net, n_classes, seed=_torch_seed(config.generator("head", 0)))
-        self.pixel_mean, self.pixel_std = np.full(3, 0.5), np.full(3, 0.25)
+        self.pixel_mean, self.pixel_std = np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32)
         self.optimizer_state: dict[str, Any] = {}
         self.history: tuple[EpochSummary, ...] = ()
-        self._photos_at_once: int | None = None
+        self._precision: Precision | None = None  # of the present weights, once it was asked for
         self._loss = build_loss(
             config.embedding_loss_type, config.embedding_loss_data_strategy, config.embedding_loss_margin
         )
         if checkpoint is not None:
-            self._load(checkpoint)
+            load_network(self.net, checkpoint["embedding_model_state_dict"])
+            self.optimizer_state = checkpoint["optimizer_state_dict"]
         self.net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub misses it
 
     def fit(
@@ -111,12 +94,14 @@ class EmbeddingTrainer:
     ) -> None:
         """Train the network on labelled rows with a new Adam optimiser.
 
+        If the embeddings fall into one point, the network goes back to what it was, with a WARNING.
+
         Parameters
         ----------
         dataset
             Where photos and labels come from.
         rows
-            (n,) labelled rows.
+            (n,) labelled rows; those whose photo cannot be read are left out.
         stage
             Rates, epochs and loader.
         rng
@@ -129,12 +114,7 @@ class EmbeddingTrainer:
         """
         if not len(rows) or (dataset.targets[rows] == UNLABELLED).any():
             raise DataError("The embedding network learns from labelled photos; got none, or one without a label.")
-        transform = TrainingTransform(self.pixel_mean, self.pixel_std)
-        optimizer = torch.optim.Adam(
-            (parameter for parameter in self.net.parameters() if parameter.requires_grad),
-            lr=stage.lr,
-            weight_decay=stage.weight_decay,
-        )
+        before = self.snapshot()
         sampler = batch_sampler(
             stage.loader_type,
             rows,
@@ -142,90 +122,109 @@ class EmbeddingTrainer:
             rng,
             self._config.balanced_loader_num_classes,
             self._config.balanced_loader_num_samples,
+            groups=dataset.folders(rows),
         )
-        history = []
-        self.net.train()
         with _seeded(_torch_seed(rng), self.device):
-            generator = torch.Generator(self.device).manual_seed(_torch_seed(rng))
+            training = self._new_training(dataset, rows, stage, _torch_seed(rng))
             for epoch in range(1, stage.num_epochs + 1):
                 title = f"{stage.name} epoch {epoch}/{stage.num_epochs}"
-                steps = [
-                    self._step(transform(dataset.images(batch), rng), dataset.targets[batch], optimizer, generator)
-                    for batch in tqdm(sampler, desc=title, unit="batch")
-                ]
-                history.append(_summary(torch.stack(steps)))
-                logger.info("%s: %s", title, history[-1])
+                batches = training_batches(dataset, sampler, rng, self.device)
+                training.run_epoch(tqdm(batches, total=len(sampler), desc=title, unit="batch"), dataset.targets)
+                if training.history:
+                    logger.info("%s: %s", title, training.history[-1])
+                if training.has_collapsed:
+                    break
+        self._precision = None
+        self.history = tuple(training.history)
+        self.optimizer_state = training.optimizer_state()
+        if training.has_collapsed:
+            self.restore(before)
+            logger.warning(
+                "The embeddings fell into one point: the mean distance between them went from %.3g to %.3g. The run "
+                "goes on with the network as it was before this training. A smaller embedding_%s_lr than %g, or "
+                "another embedding_loss_data_strategy, may help.",
+                training.first_distance,
+                training.late_distance,
+                stage.name,
+                stage.lr,
+            )
         if not all(torch.isfinite(tensor).all() for tensor in self.net.state_dict().values()):
             raise DataError(
                 f"The training of the embedding network went astray: its weights are not numbers any more. Choose a "
                 f"smaller embedding_{stage.name}_lr than {stage.lr:g} and start again; nothing is lost."
             )
-        self.optimizer_state = _on_cpu(optimizer.state_dict())
-        self.history = tuple(history)
 
-    def _step(
-        self, images: Tensor, targets: IndexArray, optimizer: torch.optim.Optimizer, generator: torch.Generator
-    ) -> Tensor:
-        """Make one step; return (3,) loss, active share and mean distance, left on the device."""
-        embeddings = self._embed_in_training(images)
-        class_ids = torch.from_numpy(targets).to(self.device)
-        outputs = self.net.logits(embeddings) if isinstance(self.net, SoftmaxNet) else embeddings
-        value = self._loss(outputs, class_ids, generator)
-        optimizer.zero_grad()
-        torch.autograd.backward(value.loss)
-        optimizer.step()
-        return torch.stack([value.loss.detach(), value.active_share, _mean_distance(embeddings.detach())])
+    def _new_training(
+        self, dataset: ExtendedImageFolder, rows: IndexArray, stage: TrainingStage, seed: int
+    ) -> Training:
+        trained = (parameter for parameter in self.net.parameters() if parameter.requires_grad)
+        return Training(
+            self.net,
+            self._loss,
+            torch.optim.Adam(trained, lr=stage.lr, weight_decay=stage.weight_decay),
+            Normalisation(self.pixel_mean, self.pixel_std),
+            BatchNorms(self.net, self._config.freeze_batchnorm),
+            self.scoring_precision(dataset, rows),
+            torch.Generator(self.device).manual_seed(seed),
+        )
 
-    def _embed_in_training(self, images: Tensor) -> Tensor:
-        """Embed a batch, in parts if it is too large for the memory.
+    def embed_batches(
+        self, dataset: ExtendedImageFolder, rows: IndexArray, precision: Precision = "fp32"
+    ) -> Iterator[FloatArray]:
+        """Give the (n, feat_dim) embeddings of `rows` in their order, in evaluation mode, some at a time.
 
-        What a part keeps for its backward pass is then computed again when its turn comes [Chen et al., 2016], so that
-        the loss still sees the whole batch; only batch normalisation looks at each part by itself.
+        Photos that cannot be read have NaN. A batch is begun before the one before it is given, so that a GPU does not
+        wait for whoever takes them.
         """
-        if self._photos_at_once is None:
-            on_device = images[:TRIAL].to(self.device, memory_format=torch.channels_last)
-            self._photos_at_once = photos_at_once(self._embedding_net, on_device)
-            n_parts = -(-len(images) // self._photos_at_once)
-            if n_parts > 1:  # told once, not for every batch
-                logger.info("A batch of %d photos is too large for the memory: %d parts", len(images), n_parts)
-        n_parts = -(-len(images) // self._photos_at_once)
-        if n_parts == 1:
-            return self._embed(images)
-        parts = images.tensor_split(n_parts)
-        return torch.cat([recomputed_later(self._embed, part, use_reentrant=False) for part in parts])
-
-    def _embed(self, images: Tensor) -> Tensor:
-        embeddings: Tensor = self._embedding_net(images.to(self.device, memory_format=torch.channels_last))
-        return embeddings
-
-    @property
-    def _embedding_net(self) -> EmbeddingNet:
-        return self.net.embedding if isinstance(self.net, SoftmaxNet) else self.net
-
-    def embed(self, dataset: ExtendedImageFolder, rows: IndexArray) -> FloatArray:
-        """Return the (n, feat_dim) embeddings of `rows`, computed in fp32 in evaluation mode."""
-        transform = EvaluationTransform(self.pixel_mean, self.pixel_std)
+        begun: deque[tuple[EvaluationBatch, Tensor]] = deque()
         batch_size = self._config.extract_embedding_batch_size
-        embeddings = np.empty((len(rows), self._config.feat_dim), np.float32)
-        self.net.eval()
-        with (
-            _full_precision(),
-            torch.inference_mode(),
-            tqdm(total=len(rows), desc="Embedding photos", unit="photo") as bar,
-        ):
-            for start in range(0, len(rows), batch_size):
-                batch = rows[start : start + batch_size]
-                embeddings[start : start + len(batch)] = self._embed(transform(dataset.images(batch))).cpu().numpy()
-                bar.update(len(batch))
+        for batch in evaluation_batches(dataset, rows, batch_size, self.device):
+            begun.append((batch, self._embedded(batch.images, precision)))
+            if len(begun) > 1:
+                yield self._in_order(*begun.popleft())
+        while begun:
+            yield self._in_order(*begun.popleft())
+
+    def _embedded(self, images: Tensor, precision: Precision) -> Tensor:
+        """Embed (n, 224, 224, 3) uint8 images; the result stays on the device."""
+        normalise = Normalisation(self.pixel_mean, self.pixel_std)
+        net = self.net.embedding if isinstance(self.net, SoftmaxNet) else self.net
+        net.eval()
+        with _full_precision(), torch.inference_mode(), autocast(self.device, precision):
+            embeddings: Tensor = net(normalise.of_bytes(images.to(self.device, non_blocking=True)))
+            return embeddings.float()
+
+    def _in_order(self, batch: EvaluationBatch, embedded: Tensor) -> FloatArray:
+        embeddings = np.full((len(batch.is_read), self._config.feat_dim), np.nan, np.float32)
+        embeddings[batch.is_read] = embedded.cpu().numpy()
         return embeddings
 
-    def seconds_per_photo(self, images: Tensor) -> float:
-        """Measure how long embedding takes, on (n, 3, 256, 256) uint8 images."""
-        transform = EvaluationTransform(self.pixel_mean, self.pixel_std)
-        self.net.eval()
+    def embed(self, dataset: ExtendedImageFolder, rows: IndexArray, precision: Precision = "fp32") -> FloatArray:
+        """Return the (n, feat_dim) embeddings of `rows`, NaN where a photo cannot be read."""
+        return super().embed(dataset, rows, precision).reshape(-1, self._config.feat_dim)
+
+    def scoring_precision(self, dataset: ExtendedImageFolder, rows: IndexArray) -> Precision:
+        """Say in which precision the present weights are trained and embed candidates, by a trial with some of `rows`.
+
+        See `precision.choose_precision`.
+        """
+        if self._precision is None:
+            some = rows[:: max(1, len(rows) // SAMPLE)][:SAMPLE]
+            self._precision = choose_precision(
+                self._config.precision, self.device, lambda: self._worst_cosine(dataset.cache.read(some)[0])
+            )
+        return self._precision
+
+    def _worst_cosine(self, images: ImageArray) -> float:
+        centres = torch.from_numpy(crop_centre(images))
+        exact, quick = (self._embedded(centres, precision).cpu().numpy() for precision in ("fp32", "bf16"))
+        return worst_cosine(exact, quick)
+
+    def seconds_per_photo(self, images: ImageArray) -> float:
+        """Measure how long embedding takes, on (n, 256, 256, 3) images."""
+        centres = torch.from_numpy(crop_centre(images))
         start = time.perf_counter()
-        with torch.inference_mode():
-            self._embed(transform(images)).cpu()
+        self._embedded(centres, "fp32").cpu()
         return (time.perf_counter() - start) / len(images)
 
     def digest(self) -> str:
@@ -236,59 +235,25 @@ class EmbeddingTrainer:
             checksum.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return checksum.hexdigest()
 
+    def snapshot(self) -> dict[str, Any]:
+        """Copy the weights and the optimiser's state."""
+        return {"net": copy.deepcopy(self.net.state_dict()), "optimizer": self.optimizer_state}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go back to the weights and the optimiser's state of a snapshot."""
+        self.net.load_state_dict(snapshot["net"])
+        self.optimizer_state = snapshot["optimizer"]
+        self._precision = None
+
     def checkpoint(self, classes: Sequence[str]) -> dict[str, Any]:
-        """Give the network as the plain dict that ``embedding_model_weights.pt`` holds.
-
-        Its keys and the names of its tensors are fixed, since other programs read it: ``module.inner_model.*``, and
-        with a softmax loss ``module.embedding.inner_model.*`` and ``module.classifier.*``.
-        """
-        return {
-            "arch_name": self._config.embedding_arch,
-            "embedding_model_state_dict": {f"module.{name}": tensor.cpu() for name, tensor in self._state().items()},
-            "feat_dim": self._config.feat_dim,
-            "num_classes": len(classes),
-            "classes": list(classes),
-            "class_to_idx": {name: class_id for class_id, name in enumerate(classes)},
-            "optimizer_state_dict": self.optimizer_state,
-            "loss_type": self._config.embedding_loss_type,
-            "loss_func_strategy": self._config.embedding_loss_data_strategy,
-            "loss_func_margin": self._config.embedding_loss_margin,
-        }
-
-    def _state(self) -> dict[str, Tensor]:
-        return {name: tensor.contiguous() for name, tensor in self.net.state_dict().items()}
-
-    def _load(self, checkpoint: dict[str, Any]) -> None:
-        """Take the weights of a `checkpoint`; classes that it does not know keep their fresh output weights."""
-        saved = checkpoint["embedding_model_state_dict"]
-        weights = OrderedDict((name.removeprefix("module."), tensor) for name, tensor in saved.items())
-        # The versions of the layers, which a plain dict does not tell and MNASNet insists on.
-        vars(weights)["_metadata"] = vars(self.net.state_dict())["_metadata"]
-        if isinstance(self.net, SoftmaxNet):
-            for name in ("weight", "bias"):
-                grown = getattr(self.net.classifier, name).detach().clone()
-                known = weights[f"classifier.{name}"]
-                grown[: len(known)] = known
-                weights[f"classifier.{name}"] = grown
-        self.net.load_state_dict(weights)
-        self.optimizer_state = checkpoint["optimizer_state_dict"]
+        """Give the network as the plain dict that ``embedding_model_weights.pt`` holds (see `network_as_dict`)."""
+        return network_as_dict(self.net, self.optimizer_state, self._config, classes)
 
 
 def _full_precision() -> AbstractContextManager[None]:
     """Keep CUDA's convolutions from rounding to TF32, their default, which is good to three digits only."""
     manager: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     return manager
-
-
-def _summary(steps: Tensor) -> EpochSummary:
-    """Average the (n_batches, 3) values of an epoch."""
-    return EpochSummary(*steps.mean(dim=0).tolist())
-
-
-def _mean_distance(embeddings: Tensor) -> Tensor:
-    if len(embeddings) < 2:
-        return embeddings.new_zeros(())
-    return nn.functional.pdist(embeddings.float()).mean()
 
 
 @contextmanager
@@ -302,15 +267,6 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
             with torch.cuda.device(cuda_device):
                 torch.cuda.manual_seed(seed)
         yield
-
-
-def _on_cpu(optimizer_state: dict[str, Any]) -> dict[str, Any]:
-    """Bring Adam's moments to the CPU: a saved checkpoint must open on a computer without GPU."""
-    moments = {
-        index: {name: tensor.cpu() for name, tensor in of_parameter.items()}
-        for index, of_parameter in optimizer_state["state"].items()
-    }
-    return optimizer_state | {"state": moments}
 
 
 def _torch_seed(rng: np.random.Generator) -> int:

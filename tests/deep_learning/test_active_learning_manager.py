@@ -1,18 +1,25 @@
 import csv
 import logging
 import shutil
+from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
+from camera_trap_al import image_cache
 from camera_trap_al.classifier import EmbeddingClassifier
 from camera_trap_al.config import RunConfig
+from camera_trap_al.deep_learning import finetuning_gate, pixel_statistics
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
+from camera_trap_al.deep_learning.embedder import Embedder
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
+from camera_trap_al.deep_learning.finetuning_gate import GateVerdict
 from camera_trap_al.exceptions import CheckpointError, ConfigError, DataError, EmptyPoolError
+from camera_trap_al.images import read_photo
 from camera_trap_al.query import Answer
 from camera_trap_al.run_store import RunStore
 
@@ -20,7 +27,7 @@ TRUTH = [0, 1, 2, 0, 1, 2]  # of the unlabelled rows 9 to 14, which come site by
 EVERYTHING = ["fit_network", "embed", "fit_classifier"]
 
 
-class ColourEmbedder:
+class ColourEmbedder(Embedder):
     """An embedding network of the user's own: a photo's features are its mean colours. It keeps what it is told."""
 
     def __init__(self):
@@ -34,8 +41,11 @@ class ColourEmbedder:
         self.trained_on.append(rows.tolist())
         self.weights += stage.num_epochs
 
-    def embed(self, dataset, rows):
-        return dataset.images(rows).float().mean(dim=(2, 3)).numpy() + np.float32(self.weights)
+    def embed_batches(self, dataset, rows, precision="fp32"):
+        images, is_read = dataset.cache.read(rows)
+        colours = np.full((len(rows), 3), np.nan, np.float32)
+        colours[is_read] = images.mean(axis=(1, 2)) + np.float32(self.weights)
+        yield colours
 
     def digest(self):
         return f"colours {self.weights}"
@@ -96,7 +106,11 @@ def no_work(monkeypatch):
         raise AssertionError("a model that was saved is made again")
 
     def forbid():
-        for owner, name in ((EmbeddingTrainer, "fit"), (EmbeddingTrainer, "embed"), (EmbeddingClassifier, "fit")):
+        for owner, name in (
+            (EmbeddingTrainer, "fit"),
+            (EmbeddingTrainer, "embed_batches"),
+            (EmbeddingClassifier, "fit"),
+        ):
             monkeypatch.setattr(owner, name, refuse)
 
     return forbid
@@ -116,7 +130,7 @@ def test_new_label_outdates_the_classifier_only(new_environment):
     embeddings = environment.embeddings
     environment.apply(Answer({9: 0}))
     assert update(environment) == ["fit_classifier"]
-    assert environment.embeddings is embeddings
+    np.testing.assert_array_equal(environment.embeddings, embeddings)
     environment.apply(Answer({9: 1}))  # a correction
     assert update(environment) == ["fit_classifier"]
 
@@ -168,9 +182,9 @@ def test_scaler_knows_labelled_and_candidate_photos_and_never_validation(new_env
     environment = new_environment(ExtendedImageFolder.from_folders(*folders))
     update(environment)
     known = environment.embeddings[:15]
-    np.testing.assert_array_equal(environment.scaler.minimum, known.min(axis=0))
-    np.testing.assert_array_equal(environment.scaler.maximum, known.max(axis=0))
-    scaled = environment.scaler.transform(environment.embeddings)
+    np.testing.assert_array_equal(environment.fitted().scaler.minimum, known.min(axis=0))
+    np.testing.assert_array_equal(environment.fitted().scaler.maximum, known.max(axis=0))
+    scaled = environment.fitted().scaler.transform(environment.embeddings)
     assert scaled[:15].min() == 0 and scaled[:15].max() == 1
     assert (scaled[16] < 0).all() and (scaled[17] > 1).all()  # the black deer and the white fox
 
@@ -178,8 +192,8 @@ def test_scaler_knows_labelled_and_candidate_photos_and_never_validation(new_env
 def test_without_normalisation_strategy_and_classifier_see_plain_embeddings(new_environment):
     environment = new_environment(normalize_embedding=False)
     update(environment)
-    assert environment.scaler.identity
-    np.testing.assert_array_equal(environment.view().embeddings, environment.embeddings)
+    assert environment.fitted().scaler.identity
+    np.testing.assert_array_equal(environment.view().embeddings[:15], environment.embeddings[:15])
 
 
 def test_probabilities_have_a_column_per_class(new_environment):
@@ -188,9 +202,9 @@ def test_probabilities_have_a_column_per_class(new_environment):
     rows = np.array([17, 9, 3])
     found = environment.probabilities(rows)
     plain = LogisticRegression(random_state=0).fit(
-        environment.scaler.transform(environment.embeddings[:9]), [0, 0, 0, 0, 1, 1, 1, 2, 2]
+        environment.fitted().scaler.transform(environment.embeddings[:9]), [0, 0, 0, 0, 1, 1, 1, 2, 2]
     )
-    expected = plain.predict_proba(environment.scaler.transform(environment.embeddings[rows]))
+    expected = plain.predict_proba(environment.fitted().scaler.transform(environment.embeddings[rows]))
     np.testing.assert_allclose(found[:, :3], expected, atol=1e-6)
     assert (found[:, 3] == 0).all()  # wolf has no label
 
@@ -210,7 +224,9 @@ def test_view_shows_a_strategy_the_scaled_embeddings_and_the_pools(new_environme
     assert view.labelled.tolist() == [*range(9), 10]
     assert view.unlabelled.tolist() == [9, 11, 12, 13, 14]
     assert view.classes == ("badger", "deer", "fox", "wolf")
-    np.testing.assert_array_equal(view.embeddings, environment.scaler.transform(environment.embeddings))
+    scaled = environment.fitted().scaler.transform(environment.embeddings)
+    np.testing.assert_array_equal(view.embeddings[:15], scaled[:15])
+    assert not view.embeddings[15:].any(), "validation photos are nobody's business"
     np.testing.assert_array_equal(view.probabilities(), environment.probabilities(view.unlabelled))
 
 
@@ -325,9 +341,9 @@ def test_it_can_be_used_without_a_run_as_its_docstring_shows(photos):
         device="cpu",
     )
     env = ActiveLearningEnvironment(dataset, config)
-    env.read_photos()
     asked = []
     while not env.why_finished():
+        env.read_photos()
         for step in env.stale_models():
             step()
         rows = env.choose_rows()
@@ -433,13 +449,13 @@ def test_only_new_photos_are_embedded_on_resume(start, own_photos, monkeypatch):
     update(first, store)
     Image.new("RGB", (20, 20), "green").save(own_photos / "unlabelled" / "site0" / "a_new_one.png")
     embedded = []
-    real_embed = EmbeddingTrainer.embed
+    real_embed = EmbeddingTrainer.embed_batches
 
-    def watched_embed(self, dataset, rows):
+    def watched_embed(self, dataset, rows, precision):
         embedded.append(rows.tolist())
-        return real_embed(self, dataset, rows)
+        return real_embed(self, dataset, rows, precision)
 
-    monkeypatch.setattr(EmbeddingTrainer, "embed", watched_embed)
+    monkeypatch.setattr(EmbeddingTrainer, "embed_batches", watched_embed)
     resumed, store = start()
     assert update(resumed, store) == ["embed", "fit_classifier"]
     assert embedded == [[18]]
@@ -570,7 +586,233 @@ def test_a_photo_replaced_under_its_name_is_embedded_again_and_no_other(start, o
 def test_a_classifier_of_another_networks_embeddings_is_refused(start):
     environment, store = start()
     update(environment, store)
-    environment._network_lineage = {"digest": "another", "answers": 0}
+    environment._embedded.network = "another"
     environment.embed()
     with pytest.raises(CheckpointError, match="another network"):
         environment.probabilities(np.array([0]))
+
+
+@pytest.fixture
+def decodings(monkeypatch):
+    """Counts how often each photo is decoded from now on."""
+    counts = Counter()
+
+    def counted(path, squeeze):
+        counts[path.parent.name + "/" + path.name] += 1
+        return read_photo(path, squeeze)
+
+    monkeypatch.setattr(image_cache, "read_photo", counted)
+    return counts
+
+
+@pytest.fixture
+def many_photos(monkeypatch):
+    """Let 18 photos be too many to look at all of them for the pixel statistics."""
+    monkeypatch.setattr(pixel_statistics, "ENOUGH_PHOTOS", 10)
+
+
+def names_of(environment, rows):
+    return {"/".join(environment.dataset.catalogue.path(int(row)).parts[-2:]) for row in rows}
+
+
+def test_of_a_large_pool_only_candidates_are_decoded_embedded_and_shown(start, many_photos, decodings):
+    environment, store = start(candidate_pool=3)
+    candidates = environment.candidates
+    assert len(candidates) == 3 and set(candidates) < set(environment.pools.unlabelled)
+    assert update(environment, store) == EVERYTHING
+    in_use = [*environment.pools.labelled, *candidates, *environment.pools.validation]
+    assert decodings == dict.fromkeys(names_of(environment, in_use), 1)
+    assert np.flatnonzero(np.isfinite(environment.embeddings).all(axis=1)).tolist() == sorted(in_use)
+    assert environment.view().unlabelled.tolist() == candidates.tolist()
+    known = environment.embeddings[np.concatenate([environment.pools.labelled, candidates])]
+    np.testing.assert_array_equal(environment.fitted().scaler.minimum, known.min(axis=0))
+
+
+def test_candidates_are_topped_up_as_answers_use_them_up(start, many_photos, decodings):
+    environment, store = start(candidate_pool=3)
+    update(environment, store)
+    asked_of = [set(environment.candidates)]
+    while not environment.why_finished():
+        answer(environment, store)
+        environment.read_photos(store)
+        update(environment, store)
+        asked_of.append(set(environment.candidates))
+    assert [len(rows) for rows in asked_of] == [3, 3, 2, 0]
+    assert [len(after - before) for before, after in pairwise(asked_of)] == [2, 1, 0]
+    assert set(decodings.values()) == {1}, "no photo was decoded twice"
+    assert len(decodings) == 18
+
+
+def test_candidates_are_decided_by_the_seed_and_are_the_same_after_a_restart(start, tmp_path):
+    environment, store = start(candidate_pool=3)
+    update(environment, store)
+    answer(environment, store)
+    again, _ = start(candidate_pool=3)
+    assert again.candidates.tolist() == environment.candidates.tolist()
+    others = {tuple(start(candidate_pool=3, seed=n, output_dir=tmp_path / f"{n}")[0].candidates) for n in range(8)}
+    assert len(others) > 1
+
+
+def test_other_photos_that_come_later_change_no_lot(start, own_photos):
+    environment, store = start(candidate_pool=3)
+    update(environment, store)
+    Image.new("RGB", (20, 20), "green").save(own_photos / "unlabelled" / "site0" / "a_new_one.png")
+    again, _ = start(candidate_pool=3)
+    assert len(again.pools.unlabelled) == 7
+    assert set(again.candidates) - {18} <= set(environment.candidates)
+
+
+def test_unreadable_candidates_are_replaced_in_one_go(start, own_photos, caplog):
+    environment, _ = start(candidate_pool=3)
+    spoilt = environment.candidates[:2]
+    for row in spoilt:
+        environment.dataset.catalogue.path(int(row)).write_bytes(b"no picture")
+    shutil.rmtree(own_photos.parent / "run")
+    environment, store = start(candidate_pool=3)
+    assert len(environment.candidates) == 3 and not set(environment.candidates) & set(spoilt)
+    assert "2 photos cannot be read" in caplog.text
+    assert update(environment, store) == EVERYTHING
+
+
+def test_statistics_of_many_photos_are_those_of_a_sample_that_is_decoded_anyway(start, decodings, monkeypatch):
+    monkeypatch.setattr(pixel_statistics, "ENOUGH_PHOTOS", 10)
+    environment, _ = start(candidate_pool=3)
+    lots = environment._lots
+    sample = np.argsort(lots)[:3]
+    pixels = environment.dataset.cache.images(sample).reshape(-1, 3) / 255
+    np.testing.assert_allclose(environment.embedder.pixel_mean, pixels.mean(axis=0), rtol=1e-5)
+    assert set(decodings.values()) == {1}
+    assert len(decodings) == 9 + 3 + 3
+
+
+def test_statistics_of_few_photos_are_those_of_all_also_if_they_are_no_candidates(start, decodings):
+    environment, store = start(candidate_pool=3)
+    pixels = environment.dataset.cache.images(np.arange(18)).reshape(-1, 3) / 255
+    np.testing.assert_allclose(environment.embedder.pixel_mean, pixels.mean(axis=0), rtol=1e-5)
+    update(environment, store)
+    environment.predict_pool()
+    assert len(decodings) == 18 and set(decodings.values()) == {1}
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_a_photo_that_vanishes_while_the_run_goes_on_is_set_aside(start, own_photos, many_photos, mode):
+    environment, store = start(image_cache=mode, candidate_pool=5)
+    (left_out,) = set(environment.pools.unlabelled) - set(environment.candidates)
+    vanished = environment.dataset.catalogue.path(int(left_out))
+    vanished.unlink()
+    (own_photos / "train" / "deer" / "t1.png").unlink()  # row 5
+    update(environment, store)
+    environment.predict_pool()
+    environment.save(store)
+    gone = {int(left_out)} if mode == "auto" else {int(left_out), 5}  # else it is in the cache
+    assert set(environment.pools.set_aside) == gone
+    listed = (store.folder / "unreadable_images.csv").read_text("utf-8")
+    assert vanished.name in listed
+    answer(environment, store)
+    assert update(environment, store)[-1] == "fit_classifier"
+
+
+def test_the_pool_is_predicted_whole_and_each_photo_decoded_once(start, many_photos, decodings):
+    environment, store = start(candidate_pool=3)
+    update(environment, store)
+    predictions = environment.predict_pool()
+    assert predictions.rows.tolist() == environment.pools.unlabelled.tolist()
+    assert decodings == dict.fromkeys(names_of(environment, range(18)), 1)
+    whole, store_of_whole = start(output_dir=store.folder.parent / "whole", candidate_pool=None)
+    whole._embedded.network, whole.embedder = environment._embedded.network, environment.embedder
+    exact = environment.fitted().probabilities(environment.embedder.embed(whole.dataset, predictions.rows))
+    np.testing.assert_allclose(predictions.confidence, exact.max(axis=1), atol=1e-5)
+    assert predictions.first.tolist() == exact.argmax(axis=1).tolist()
+    assert store_of_whole.folder != store.folder
+
+
+def test_what_was_predicted_once_is_not_embedded_again_with_new_labels(start, no_work, monkeypatch):
+    environment, store = start(candidate_pool=4)
+    update(environment, store)
+    environment.predict_pool()
+    answer(environment, store)
+    environment.read_photos(store)
+    update(environment, store)
+    resumed, _ = start(candidate_pool=4)
+    no_work()
+    assert resumed.predict_pool().rows.tolist() == environment.pools.unlabelled.tolist()
+
+
+def test_candidates_in_bf16_are_embedded_again_when_they_are_labelled(start, monkeypatch):
+    embedded = []
+    embed = EmbeddingTrainer.embed_batches
+
+    def watched(self, dataset, rows, precision="fp32"):
+        embedded.append((precision, sorted(rows.tolist())))
+        return embed(self, dataset, rows, precision)
+
+    monkeypatch.setattr(EmbeddingTrainer, "embed_batches", watched)
+    environment, store = start(precision="bf16")
+    update(environment, store)
+    assert embedded == [("fp32", [*range(9), 15, 16, 17]), ("bf16", [*range(9, 15)])]
+    embedded.clear()
+    query = environment.ask(store)
+    answer(environment, store)
+    update(environment, store)
+    assert embedded == [("fp32", sorted(query.rows.tolist()))]
+    embedded.clear()
+    predictions = environment.predict_pool()
+    assert embedded == [("fp32", predictions.rows.tolist())]
+    in_fp32, _ = start(precision="fp32")
+    assert in_fp32.rows_to_embed().tolist() == environment.pools.unlabelled.tolist()
+
+
+class ColourEmbedderWithAWayBack(ColourEmbedder):
+    def snapshot(self):
+        return self.weights
+
+    def restore(self, snapshot):
+        self.weights = snapshot
+
+
+@pytest.fixture
+def judged(dataset, small_config, monkeypatch):
+    """Function that makes an environment whose gate judges finetunings, after each answer, as it is told."""
+
+    def make(*verdicts, **changes):
+        monkeypatch.setattr(finetuning_gate, "FEWEST_HELD_OUT", 1)
+        to_come = iter(verdicts)
+        monkeypatch.setattr(finetuning_gate, "compare_networks", lambda *args: next(to_come))
+        config = small_config(classifier=LogisticRegression(), embedding_finetuning_period=1, **changes)
+        environment = ActiveLearningEnvironment(dataset, config, ColourEmbedderWithAWayBack())
+        environment.read_photos()
+        return environment
+
+    return make
+
+
+def test_a_finetuning_that_makes_it_worse_changes_nothing(judged, caplog):
+    worse, better = GateVerdict(0.8, 0.5, 0.1), GateVerdict(0.8, 0.9, 0.1)
+    environment = judged(worse, better)
+    update(environment)
+    embeddings, weights = environment.embeddings, environment.embedder.weights
+    environment.apply(Answer({9: 0}))
+    assert update(environment) == ["fit_network", "fit_classifier"]
+    assert "is undone" in caplog.text
+    np.testing.assert_array_equal(environment.embeddings, embeddings)
+    assert environment.embedder.weights == weights
+    assert update(environment) == [], "it is not tried again before the next period is over"
+    environment.apply(Answer({10: 1}))
+    assert update(environment) == EVERYTHING, "this one passes"
+    assert environment.embedder.weights > weights
+    expected = environment.embedder.embed(environment.dataset, np.arange(18))
+    np.testing.assert_array_equal(environment.embeddings, expected)
+
+
+def test_without_the_gate_a_finetuned_network_is_taken_as_it_is(judged):
+    environment = judged(finetuning_gate=False)
+    update(environment)
+    environment.apply(Answer({9: 0}))
+    assert update(environment) == EVERYTHING
+    assert environment.embedder.trained_on[1] == [*range(9), 9]
+
+
+def test_unmeasured_validation_photos_are_not_embedded(new_environment):
+    environment = new_environment(validate_model=False)
+    update(environment)
+    assert np.flatnonzero(np.isnan(environment.embeddings).any(axis=1)).tolist() == [15, 16, 17]

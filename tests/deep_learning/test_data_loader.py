@@ -231,3 +231,55 @@ def test_balanced_draws_other_rows_each_time_and_every_class_as_often():
 def test_without_rows_there_is_no_batch(loader_type):
     sampler = batch_sampler(loader_type, np.zeros(0, np.int64), np.zeros(0, np.int64), rng(), 3, 2)
     assert len(sampler) == 0 and list(sampler) == []
+
+
+@given(
+    targets=targets_of_rows,
+    n_groups=st.integers(1, 8),
+    n_samples=st.integers(1, 12),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_balanced_draws_a_class_from_as_many_groups_as_possible(targets, n_groups, n_samples, seed):
+    targets = np.array(targets)
+    groups = rng(seed).integers(0, n_groups, len(targets))
+    rows = np.arange(len(targets))
+    for batch in BalancedBatchSampler(rows, targets, rng(seed), 3, n_samples, groups):
+        for class_id in set(targets[batch].tolist()):
+            of_class = rows[targets == class_id]
+            drawn = [row for row in batch if targets[row] == class_id]
+            rest = Counter(drawn)
+            rest.subtract({row: n_samples // len(of_class) for row in of_class.tolist()})
+            chosen = [row for row, n in rest.items() if n]
+            available = Counter(groups[of_class].tolist())
+            used = Counter(groups[chosen].tolist())
+            # No group gives two photos while another one has a photo left that was not drawn.
+            fewest = min((used[group] for group in available if used[group] < available[group]), default=len(rows))
+            assert max(used.values(), default=0) <= fewest + 1
+            assert len(used) == min(len(chosen), len(available))
+
+
+def test_balanced_draws_every_photo_of_a_group_in_its_turn():
+    targets, groups = np.zeros(6, np.int64), np.array([0, 0, 0, 0, 1, 1])
+    sampler = BalancedBatchSampler(np.arange(6), targets, rng(), 1, 2, groups)
+    drawn = Counter(row for _ in range(200) for batch in sampler for row in batch)
+    # 600 batches of one photo from each group.
+    assert all(abs(drawn[row] - 150) < 4 * 11 for row in range(4)) and all(
+        abs(drawn[row] - 300) < 4 * 13 for row in (4, 5)
+    )
+
+
+def test_photos_of_one_folder_have_one_number(dataset):
+    numbers = dataset.folders(np.array([9, 14, 10, 0, 3, 4, 15]))
+    assert numbers[0] == numbers[2] and numbers[3] == numbers[4]
+    assert (
+        len(set(numbers.tolist())) == 5
+    )  # site0, site1, train/badger, train/deer and, another folder, validation/badger
+
+
+@pytest.mark.parametrize(("mode", "keeps"), [("auto", True), ("memory", True), ("off", False)])
+def test_where_decoded_photos_are_kept_can_be_chosen(photos, tmp_path, mode, keeps):
+    dataset = ExtendedImageFolder.from_folders(photos / "train", cache_dir=tmp_path / "kept", image_cache=mode)
+    dataset.cache.fill(np.arange(9))
+    assert dataset.cache.keeps == keeps
+    assert (tmp_path / "kept" / "images.u8").exists() == (mode == "auto")
+    torch.testing.assert_close(dataset[5][0], plain_pixels(photos / "train" / "deer" / "t1.png"), atol=1, rtol=0)

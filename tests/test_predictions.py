@@ -1,0 +1,53 @@
+import csv
+
+import numpy as np
+import pytest
+
+from camera_trap_al.predictions import Predictions, write_predictions
+
+CLASSES = ("deer", "fox", "boar")
+PROBABILITIES = np.array([[0.7, 0.1, 0.2], [0.25, 0.5, 0.25], [0.0, 0.0, 1.0]], np.float32)
+
+
+def test_the_two_likeliest_classes_of_each_photo():
+    found = Predictions.of(np.array([4, 9, 2]), PROBABILITIES)
+    assert found.rows.tolist() == [4, 9, 2]
+    assert found.first.tolist() == [0, 1, 2]
+    assert found.second.tolist() == [2, 0, 0], "of equally likely classes the first"
+    assert found.confidence.tolist() == pytest.approx([0.7, 0.5, 1.0])
+    assert found.margin.tolist() == pytest.approx([0.5, 0.25, 1.0])
+
+
+def test_a_single_class_has_no_second():
+    found = Predictions.of(np.array([3]), np.ones((1, 1), np.float32))
+    assert (found.first.tolist(), found.second.tolist()) == ([0], [-1])
+    assert (found.confidence.tolist(), found.margin.tolist()) == ([1.0], [1.0])
+
+
+def test_joined_predictions_ascend_by_row():
+    parts = [
+        Predictions.of(np.array([8, 1]), PROBABILITIES[:2]),
+        Predictions.of(np.array([5]), PROBABILITIES[2:]),
+    ]
+    joined = Predictions.join(parts)
+    assert joined.rows.tolist() == [1, 5, 8]
+    assert joined.first.tolist() == [1, 2, 0]
+    assert len(Predictions.join([])) == 0
+
+
+def test_the_file_begins_with_the_columns_that_tell_it_from_labels(tmp_path):
+    paths = ["", "north/a, 1/IMG_1.JPG", "IMG_2.JPG", "süd/IMG_3.JPG"]
+    predictions = Predictions.of(np.array([1, 2, 3]), PROBABILITIES)
+    write_predictions(tmp_path / "p.csv", predictions, paths, CLASSES)
+    content = (tmp_path / "p.csv").read_bytes()
+    assert content.startswith(b"File,RelativePath,Species,confidence,second_species,margin\r\n")
+    assert list(csv.reader(content.decode("utf-8").splitlines()))[1:] == [
+        ["IMG_1.JPG", "north\\a, 1", "deer", "0.7000", "boar", "0.5000"],
+        ["IMG_2.JPG", "", "fox", "0.5000", "deer", "0.2500"],
+        ["IMG_3.JPG", "süd", "boar", "1.0000", "deer", "1.0000"],
+    ]
+
+
+def test_without_a_second_class_its_cell_is_empty(tmp_path):
+    write_predictions(tmp_path / "p.csv", Predictions.of(np.array([0]), np.ones((1, 1))), ["a/b.jpg"], ("deer",))
+    assert (tmp_path / "p.csv").read_text("utf-8").splitlines()[1] == "b.jpg,a,deer,1.0000,,1.0000"
