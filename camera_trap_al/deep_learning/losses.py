@@ -79,9 +79,8 @@ class TripletLoss:
         """Compute the loss of (n, feat_dim) embeddings with (n,) int64 classes; the generator draws the negatives."""
         distances = euclidean_distances(outputs)
         triplets = TRIPLET_MINERS[self.strategy](distances.detach(), targets, self.margin, generator)
-        to_positive = distances[triplets.anchor, triplets.positive]
-        to_negative = distances[triplets.anchor, triplets.negative]
-        terms = torch.relu(to_positive - to_negative + self.margin) * triplets.is_mined
+        to_negative = distances.gather(1, triplets.negative)
+        terms = torch.relu(distances - to_negative + self.margin) * triplets.is_mined
         return _mean_of_active(terms, triplets.is_candidate.sum())
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 __all__ = [
     "TRIPLET_MINERS",
@@ -27,16 +28,14 @@ class Triplets(NamedTuple):
 
     Attributes
     ----------
-    anchor, positive, negative
-        (n * n,) int64, positions in the batch.
+    negative
+        (n, n) int64, position in the batch of the negative for the anchor of the row and the positive of the column.
     is_candidate
-        (n * n,) bool, True where anchor and positive are two images of one class, and another class is in the batch.
+        (n, n) bool, True where anchor and positive are two images of one class, and another class is in the batch.
     is_mined
-        (n * n,) bool, True where the miner found a negative too; the other triplets mean nothing.
+        (n, n) bool, True where the miner found a negative too; the other triplets mean nothing.
     """
 
-    anchor: Tensor
-    positive: Tensor
     negative: Tensor
     is_candidate: Tensor
     is_mined: Tensor
@@ -71,8 +70,11 @@ def euclidean_distances(embeddings: Tensor) -> Tensor:
     """
     if embeddings.dtype in (torch.float16, torch.bfloat16):
         embeddings = embeddings.float()
-    # The quick way over dot products loses the small distances between near duplicates.
-    return torch.cdist(embeddings, embeddings, compute_mode="donot_use_mm_for_euclid_dist")
+    # Over pairs of rows: the quicker way over dot products loses the small distances between near duplicates.
+    n = len(embeddings)
+    first, second = torch.triu_indices(n, n, offset=1, device=embeddings.device)
+    above_diagonal = embeddings.new_zeros(n, n).index_put((first, second), functional.pdist(embeddings))
+    return above_diagonal + above_diagonal.T
 
 
 def mine_hardest(distances: Tensor, targets: Tensor, margin: float, generator: torch.Generator) -> Triplets:
@@ -178,14 +180,6 @@ def _drawn_triplets(
 
 
 def _triplets(targets: Tensor, negative: Tensor, has_negative: Tensor) -> Triplets:
-    n = len(targets)
-    positions = torch.arange(n, device=targets.device)
     is_same = targets[:, None] == targets
-    is_candidate = is_same & (positions[:, None] != positions) & (~is_same).any()
-    return Triplets(
-        anchor=positions.repeat_interleave(n),
-        positive=positions.repeat(n),
-        negative=negative.flatten(),
-        is_candidate=is_candidate.flatten(),
-        is_mined=(is_candidate & has_negative).flatten(),
-    )
+    is_candidate = is_same.clone().fill_diagonal_(False).logical_and_(~is_same.all())
+    return Triplets(negative, is_candidate, is_candidate & has_negative)

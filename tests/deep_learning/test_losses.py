@@ -50,8 +50,8 @@ def eligible_negatives(embeddings, targets, strategy):
 
 def mined(strategy, embeddings, targets, rng):
     triplets = TRIPLET_MINERS[strategy](euclidean_distances(embeddings), targets, MARGIN, rng)
-    found = zip(*(index[triplets.is_mined].tolist() for index in triplets[:3]), strict=True)
-    return {(anchor, positive): negative for anchor, positive, negative in found}
+    pairs = [tuple(pair) for pair in triplets.is_mined.nonzero().tolist()]
+    return {pair: int(triplets.negative[pair]) for pair in pairs}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -118,10 +118,10 @@ def test_negatives_exactly_on_the_bounds_are_not_mined():
     # Anchor 0, positive 1, margin 1: a negative at 2 has loss 0; one at 1 has a loss as large as the margin.
     distances, targets = euclidean_distances(on_a_line(0, 1, 2)), torch.tensor([0, 0, 1])
     for strategy in TRIPLET_MINERS:
-        assert not TRIPLET_MINERS[strategy](distances, targets, 1.0, generator()).is_mined[1]
+        assert not TRIPLET_MINERS[strategy](distances, targets, 1.0, generator()).is_mined[0, 1]
     distances = euclidean_distances(on_a_line(0, 1, -1))
-    assert not TRIPLET_MINERS["semi_hard"](distances, targets, 1.0, generator()).is_mined[1]
-    assert TRIPLET_MINERS["random"](distances, targets, 1.0, generator()).is_mined[1]
+    assert not TRIPLET_MINERS["semi_hard"](distances, targets, 1.0, generator()).is_mined[0, 1]
+    assert TRIPLET_MINERS["random"](distances, targets, 1.0, generator()).is_mined[0, 1]
 
 
 @pytest.mark.parametrize("strategy", ["random", "semi_hard"])
