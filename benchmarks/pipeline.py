@@ -119,7 +119,7 @@ def line(what: str, measured: str, against: str, value: float, must: float, *, a
     """Write a line of the table."""
     holds = value <= must if at_most else value >= must
     bound = f"{'<=' if at_most else '>='} {must:g}"
-    return f"| {what} | {measured} | {against} | {value:.2f} | {bound} | {'yes' if holds else 'NO'} |"
+    return f"| {what} | {measured} | {against} | {value:.3g} | {bound} | {'yes' if holds else 'NO'} |"
 
 
 # Decoding
@@ -416,7 +416,7 @@ def triplet_losses(photos: list[Path], sizes: Sizes, device: torch.device) -> It
             must,
         )
         in_numpy = ratio(taken["numpy"], taken["ours"])
-        yield f"| {what} | {told['ours']} | the same loop in numpy: {told['numpy']} | {in_numpy:.2f} | - | - |"
+        yield f"| {what} | {told['ours']} | the same loop in numpy: {told['numpy']} | {in_numpy:.3g} | - | - |"
         if peer:
             name = f"pytorch-metric-learning {version('pytorch-metric-learning')}: {told['peer']}"
             yield line(what, told["ours"], name, ratio(taken["ours"], taken["peer"]), 1.2, at_most=True)

@@ -97,21 +97,22 @@ class ImageCache:
         the next start.
         """
         unknown = rows[~self._was_looked_at[rows]]
-        parts = [unknown[start : start + LOOKS] for start in range(0, len(unknown), LOOKS)]
-        looks = mapped_ahead(self._look_at, parts, threads=self.threads, ahead=2 * self.threads)
-        for _ in tqdm(looks, total=len(parts), desc="Looking at photos", unit=f"x {LOOKS} photos", delay=2):
-            pass
+        parts = (unknown[start : start + LOOKS] for start in range(0, len(unknown), LOOKS))
+        with tqdm(total=len(unknown), desc="Looking at photos", unit="photo", delay=2) as bar:
+            for n_seen in mapped_ahead(self._look_at, parts, threads=self.threads, ahead=2 * self.threads):
+                bar.update(n_seen)
         return self._fingerprints[rows]
 
-    def _look_at(self, rows: IndexArray) -> None:
+    def _look_at(self, rows: IndexArray) -> int:
         found = [_fingerprint(self._photos.paths[row], self._photos.path(row)) for row in rows.tolist()]
         self._fingerprints[rows] = found
         self._was_looked_at[rows] = True
+        return len(rows)
 
     @property
-    def keeps(self) -> bool:
-        """Whether decoded photos are kept at all; if not, they are decoded each time."""
-        return self._store is not None
+    def description(self) -> str:
+        """Where decoded photos are kept, in one line for people."""
+        return "each photo is decoded again each time" if self._store is None else self._store.description
 
     def missing(self, rows: IndexArray) -> IndexArray:
         """Return those of `rows`, ascending, whose photo is not kept as it is now: all, if none are kept."""

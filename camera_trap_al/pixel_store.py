@@ -41,6 +41,8 @@ class PixelStore:
     ----------
     capacity
         Photos that fit, those that are there already included.
+    description
+        Where how many photos are kept, in one line for people.
 
     Notes
     -----
@@ -64,13 +66,11 @@ class PixelStore:
             where = str(folder)
         room = min(int(max_gb * GIGABYTE), taken + int(SHARE_OF_FREE * free))
         self.capacity = room // IMAGE_BYTES
-        logger.info(
-            "Decoded photos are kept in %s: at most %d (%.1f GB; %.1f GB are free there)",
-            where,
-            self.capacity,
-            room / GIGABYTE,
-            free / GIGABYTE,
+        self.description = (
+            f"decoded photos are kept in {where}: at most {self.capacity} ({room / GIGABYTE:.1f} GB; "
+            f"{free / GIGABYTE:.1f} GB are free there)"
         )
+        logger.info("Cache: %s", self.description)
 
     def _load(self, folder: Path) -> None:
         pixels, record = folder / PIXELS_FILE, folder / RECORD_FILE

@@ -5,8 +5,11 @@ import json
 import shutil
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
+import zlib
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,9 +23,12 @@ import torch
 import torchvision
 from PIL import Image
 
-from camera_trap_al import RunResult, run_active_learning
+from camera_trap_al import RunResult, image_cache, run_active_learning
 from camera_trap_al.active_learning_methods import STRATEGIES
+from camera_trap_al.config import RunConfig
+from camera_trap_al.deep_learning import pixel_statistics
 from camera_trap_al.exceptions import CheckpointError, ConfigError, DataError
+from camera_trap_al.images import read_photo
 from camera_trap_al.query import Answer, Query
 
 PROMPT = "Press enter when you have placed the labels in the labels bin"
@@ -228,14 +234,13 @@ def truth(photos: Path) -> dict[str, str]:
     return {path: path.rpartition("/")[2].rpartition("_")[0] for path in paths}
 
 
-@pytest.fixture
-def arguments(photos: Path, tmp_path: Path) -> dict[str, Any]:
-    """Arguments of a run that takes seconds."""
+def quick_arguments(photos: Path, folder: Path) -> dict[str, Any]:
+    """Arguments of a run in `folder` that takes seconds."""
     return {
         "train_data": str(photos / "train"),
         "unlabelled_data": str(photos / "unlabelled"),
         "validation_data": str(photos / "validation"),
-        "output_dir": str(tmp_path / "Active Learning Files"),
+        "output_dir": str(folder / "Active Learning Files"),
         "active_batch": 5,
         "use_pretrained": False,
         "embedding_arch": "squeezenet1_1",
@@ -244,6 +249,12 @@ def arguments(photos: Path, tmp_path: Path) -> dict[str, Any]:
         "seed": 7,
         "classifier_params": {"max_iter": 200},
     }
+
+
+@pytest.fixture
+def arguments(photos: Path, tmp_path: Path) -> dict[str, Any]:
+    """Arguments of a run that takes seconds."""
+    return quick_arguments(photos, tmp_path)
 
 
 class Oracle:
@@ -451,3 +462,242 @@ def test_the_log_shows_with_the_documented_recipe_alone(arguments: dict[str, Any
     )
     for line in ("INFO Embedding network, train on 12 photos ...", "INFO Embedding 48 photos: done in"):
         assert line in done.stderr
+
+
+# Large pools: only some of the unlabelled photos are candidates
+
+
+@pytest.fixture
+def decodings(monkeypatch: pytest.MonkeyPatch) -> Counter[Path]:
+    """Counts how often each photo is decoded."""
+    counts: Counter[Path] = Counter()
+
+    def counted(path: Path, squeeze: Any) -> Any:
+        counts[path] += 1
+        return read_photo(path, squeeze)
+
+    monkeypatch.setattr(image_cache, "read_photo", counted)
+    return counts
+
+
+@pytest.mark.parametrize("enough_photos", [20_000, 10], ids=["all are measured", "a sample is measured"])
+@pytest.mark.parametrize("candidate_pool", [None, 10], ids=["all are candidates", "ten are candidates"])
+def test_each_photo_is_decoded_exactly_once_over_a_whole_run(
+    arguments: dict[str, Any],
+    truth: dict[str, str],
+    photos: Path,
+    decodings: Counter[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    candidate_pool: int | None,
+    enough_photos: int,
+) -> None:
+    """From the trial on the first screen over training, finetuning and three rounds to the prediction of the rest."""
+    monkeypatch.setattr(pixel_statistics, "ENOUGH_PHOTOS", enough_photos)
+    arguments |= {"candidate_pool": candidate_pool, "max_labels": 15, "embedding_finetuning_period": 10}
+    arguments |= {"embedding_finetuning_num_epochs": 1, "balanced_loader_num_samples": 2}
+    result = run_active_learning(**arguments, label_source=Oracle(truth))
+    assert (result.labels_given, result.rounds) == (15, 3)
+    assert decodings == dict.fromkeys(photos.rglob("*.jpg"), 1)
+    assert len(decodings) == 48
+    run_active_learning(**arguments, label_source=Oracle(truth))
+    assert set(decodings.values()) == {1}, "nor is any decoded when the run is called again"
+
+
+def predicted(folder: Path) -> dict[str, str]:
+    """Species by path in predictions.csv."""
+    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert all(float(row["confidence"]) >= float(row["margin"]) >= 0 for row in rows)
+    return {f"{row['RelativePath']}/{row['File']}".replace("\\", "/"): row["Species"] for row in rows}
+
+
+def test_questions_are_about_candidates_and_the_end_about_all(arguments: dict[str, Any], truth: dict[str, str]) -> None:
+    oracle = Oracle(truth)
+    run_active_learning(**arguments, candidate_pool=8, max_labels=5, label_source=oracle)
+    folder = Path(arguments["output_dir"])
+    species = predicted(folder)
+    unlabelled = set(truth) - set(stored_labels(folder))
+    assert set(species) == unlabelled and len(unlabelled) == 19
+    assert set(species.values()) <= set(CLASSES)
+    hits = np.mean([species[path] == truth[path] for path in unlabelled])
+    assert hits > 0.6, "three hues are easy to tell apart"
+    (asked,) = oracle.asked
+    lots = RunConfig(seed=7).generator("candidates", 0).random(48)
+    pool = np.arange(12, 36)  # training photos are rows 0 to 11, validation photos come last
+    assert set(asked) <= set(pool[np.argsort(lots[pool])[:8]].tolist())
+
+
+@pytest.mark.parametrize(("predict_pool", "at_question", "at_end"), [
+    ("end", False, True), ("rounds", True, True), ("never", False, False),
+])  # fmt: skip
+def test_the_pool_is_predicted_when_it_is_asked_for(
+    arguments: dict[str, Any], truth: dict[str, str], predict_pool: str, at_question: bool, at_end: bool
+) -> None:
+    file = Path(arguments["output_dir"]) / "predictions.csv"
+
+    class Watching(Oracle):
+        def request_labels(self, query: Query, commit: Any) -> Answer:
+            assert file.exists() == at_question
+            if at_question:
+                assert len(predicted(file.parent)) == 24 - 5 * len(self.asked)
+            return super().request_labels(query, commit)
+
+    run_active_learning(
+        **arguments, candidate_pool=8, predict_pool=predict_pool, max_labels=10, label_source=Watching(truth)
+    )
+    assert file.exists() == at_end
+    if at_end:
+        assert len(predicted(file.parent)) == 14
+
+
+def test_predictions_are_not_made_again_while_nothing_changed(arguments: dict[str, Any], truth: dict[str, str]) -> None:
+    arguments |= {"candidate_pool": 8, "max_labels": 5}
+    run_active_learning(**arguments, label_source=Oracle(truth))
+    file = Path(arguments["output_dir"]) / "predictions.csv"
+    before = file.stat().st_ino  # a file written aside is another file
+    run_active_learning(**arguments, label_source=Oracle(truth))
+    assert file.stat().st_ino == before
+    file.write_text("gone", "utf-8")
+    run_active_learning(**arguments, label_source=Oracle(truth))
+    assert len(predicted(file.parent)) == 19
+
+
+KILLED = """
+import json, os, signal, sys
+from importlib import import_module
+module, owner, name, count = sys.argv[2].split(":")
+owner = getattr(import_module(module), owner)
+original, calls = getattr(owner, name), []
+def mortal(*args, **kwargs):
+    calls.append(None)
+    if len(calls) > int(count):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*args, **kwargs)
+setattr(owner, name, mortal)
+from camera_trap_al import image_cache
+from camera_trap_al.deep_learning import embedding_parts, pixel_statistics
+image_cache.CHUNK, embedding_parts.PART_SIZE, pixel_statistics.ENOUGH_PHOTOS = 4, 4, 10
+from camera_trap_al.labelling import KnownLabels
+from camera_trap_al.main_scripts import run_active_learning
+run_active_learning(**json.loads(sys.argv[1]), label_source=KnownLabels.from_csv(sys.argv[3]))
+print("ENDED")
+"""
+CACHE, PARTS = "camera_trap_al.pixel_store:PixelStore", "camera_trap_al.deep_learning.embedding_parts:EmbeddingParts"
+NETWORK = "camera_trap_al.deep_learning.training:Training"
+
+
+def run_until(when: str, arguments: dict[str, Any], truth_file: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", KILLED, json.dumps(arguments), when, str(truth_file)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def outcome(folder: Path) -> tuple[dict[str, str], dict[str, str], list[tuple[int, int]]]:
+    """Labels, predictions and questions of a run."""
+    with sqlite3.connect(folder / "data" / "run.sqlite") as db:
+        asked = db.execute("SELECT round, photo_row FROM query_rows ORDER BY round, position").fetchall()
+    db.close()
+    return stored_labels(folder), predicted(folder), asked
+
+
+@pytest.fixture(scope="session")
+def truth_file(truth: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("truth") / "truth.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("File", "RelativePath", "Species"))
+        writer.writerows((name.rpartition("/")[2], name.rpartition("/")[0], species) for name, species in truth.items())
+    return path
+
+
+SMALL_STEPS = {"candidate_pool": 8, "max_labels": 5, "extract_embedding_batch_size": 4}
+NEVER = f"{PARTS}:_write:1000"
+
+
+@pytest.fixture(scope="session")
+def undisturbed(photos: Path, truth_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The outcome of a run that nobody killed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert "ENDED" in run_until(NEVER, quick_arguments(photos, folder) | SMALL_STEPS, truth_file).stdout
+    return outcome(folder / "Active Learning Files")
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        [f"{CACHE}:record:2", f"{CACHE}:write:3"],  # while photos are decoded
+        [f"{NETWORK}:_step:0"],  # in the first training
+        [f"{PARTS}:_write:2", f"{PARTS}:_write:1"],  # while candidates are embedded
+        [f"{PARTS}:_write:9", f"{PARTS}:_write:1"],  # while the rest of the pool is
+    ],
+    ids=["decoding", "training", "embedding", "predicting"],
+)
+def test_a_run_killed_in_extraction_ends_as_one_that_was_not(
+    arguments: dict[str, Any], truth_file: Path, undisturbed: Any, moments: list[str]
+) -> None:
+    arguments |= SMALL_STEPS
+    for when in moments:
+        assert run_until(when, arguments, truth_file).returncode == -signal.SIGKILL
+    ended = run_until(NEVER, arguments, truth_file)
+    assert "ENDED" in ended.stdout, ended.stderr
+    assert outcome(Path(arguments["output_dir"])) == undisturbed
+
+
+def bad_photos(folder: Path) -> dict[str, str]:
+    """Every kind of photo that cannot be read, by name with a word of the reason."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(5)
+    noise_photo(folder / "truncated.jpg", 0, rng)
+    (folder / "truncated.jpg").write_bytes((folder / "truncated.jpg").read_bytes()[:400])
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.jpg").write_text("no photo", "utf-8")
+    (folder / "gone.jpg").symlink_to(folder / "nowhere.jpg")
+    header = b"\x89PNG\r\n\x1a\n"
+    size = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + b"IHDR" + size + struct.pack(">I", zlib.crc32(b"IHDR" + size))
+    (folder / "bomb.png").write_bytes(header + chunk + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", 0x35AF061E))
+    return {
+        "truncated.jpg": "truncated",
+        "empty.jpg": "cannot identify",
+        "text.jpg": "cannot identify",
+        "gone.jpg": "No such file",
+        "bomb.png": "400000000 pixels",
+    }
+
+
+def odd_photos(folder: Path) -> int:
+    """Every kind of photo that has to be converted."""
+    folder.mkdir(parents=True)
+    pixels = np.random.default_rng(6).integers(0, 256, (24, 32, 3), np.uint8)
+    photo = Image.fromarray(pixels)
+    photo.convert("CMYK").save(folder / "cmyk.jpg")
+    photo.convert("L").save(folder / "grey.jpg")
+    photo.quantize(16).save(folder / "palette.png")
+    photo.convert("RGBA").save(folder / "transparent.png")
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(folder / "sixteen_bits.png")
+    photo.save(folder / "moving.webp", save_all=True, append_images=[photo.rotate(90)])
+    return 6
+
+
+@pytest.mark.parametrize("image_cache_mode", ["auto", "off"])
+def test_bad_photos_are_listed_odd_ones_converted_and_the_run_goes_on(
+    arguments: dict[str, Any],
+    truth: dict[str, str],
+    photos: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    image_cache_mode: str,
+) -> None:
+    unlabelled = Path(shutil.copytree(photos / "unlabelled", tmp_path / "unlabelled"))
+    reasons, n_odd = bad_photos(unlabelled / "bad"), odd_photos(unlabelled / "odd")
+    arguments |= {"unlabelled_data": str(unlabelled), "image_cache": image_cache_mode, "max_labels": 5}
+    run_active_learning(**arguments, label_source=Oracle(defaultdict(lambda: CLASSES[0], truth)))
+    folder = Path(arguments["output_dir"])
+    with (folder / "unreadable_images.csv").open(newline="", encoding="utf-8") as file:
+        listed = {row["path"].rpartition("/")[2]: row["reason"] for row in csv.DictReader(file)}
+    assert listed.keys() == reasons.keys()
+    for name, reason in reasons.items():
+        assert reason in listed[name], name
+    warnings = [record for record in caplog.records if "cannot be read" in record.getMessage()]
+    assert len(warnings) == 1 and "5 photos" in warnings[0].getMessage()
+    seen = set(predicted(folder)) | set(stored_labels(folder))
+    assert len(seen) == 24 + n_odd and not any(path.startswith("bad/") for path in seen)

@@ -126,7 +126,7 @@ def test_where_and_how_many_is_said_in_one_line(tmp_path, caplog):
     with caplog.at_level("INFO", "camera_trap_al"):
         PixelStore(9, tmp_path / "cache", 0.5)
     (line,) = caplog.messages
-    assert f"Decoded photos are kept in {tmp_path / 'cache'}: at most 2543 (0.5 GB; " in line  # 0.5e9 / 196,608
+    assert f"decoded photos are kept in {tmp_path / 'cache'}: at most 2543 (0.5 GB; " in line  # 0.5e9 / 196,608
     assert "GB are free there" in line
 
 
