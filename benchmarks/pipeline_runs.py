@@ -17,7 +17,7 @@ from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningE
 from camera_trap_al.query import Answer
 from camera_trap_al.run_store import RunStore
 
-PER_FOLDER, N_TRAIN = 1000, 60
+PER_FOLDER, MOST_FOR_TRAINING = 1000, 60
 
 
 class FirstQuestion:
@@ -39,7 +39,7 @@ def make_links(photos: Path, folder: Path, n: int) -> dict[str, Path]:
     for original in originals:  # hard links do not cross file systems
         if not (copies / original.name).exists():
             (copies / original.name).write_bytes(original.read_bytes())
-    for role, count in (("train", N_TRAIN), ("pool", n)):
+    for role, count in (("train", min(MOST_FOR_TRAINING, n // 10)), ("pool", n)):
         for number in range(count):
             place = f"class{number % 3}" if role == "train" else f"site{number // PER_FOLDER:04d}"
             link = folder / role / place / f"{role}_{number:07d}.jpg"

@@ -5,32 +5,9 @@ import pytest
 
 from camera_trap_al.deep_learning import embedding_parts
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
-from camera_trap_al.deep_learning.embedder import Embedder
 from camera_trap_al.deep_learning.embedding_parts import EmbeddingParts
 
 ALL = np.arange(18)
-
-
-class Colours(Embedder):
-    """A network that gives a photo its mean colours, in batches of two, and counts the photos that it embeds."""
-
-    def __init__(self):
-        self.embedded = []
-
-    def fit(self, dataset, rows, stage, rng):
-        raise AssertionError("nothing is to be trained here")
-
-    def digest(self):
-        return "colours"
-
-    def embed_batches(self, dataset, rows, precision="fp32"):
-        for start in range(0, len(rows), 2):
-            some = rows[start : start + 2]
-            images, is_read = dataset.cache.read(some)
-            colours = np.full((len(some), 3), np.nan, np.float32)
-            colours[is_read] = images.mean(axis=(1, 2)) + (0 if precision == "fp32" else 0.25)
-            self.embedded += some.tolist()
-            yield colours
 
 
 def expected(dataset, rows):
@@ -62,9 +39,9 @@ def small_parts(monkeypatch):
     monkeypatch.setattr(embedding_parts, "PART_SIZE", 4)
 
 
-def test_embeddings_are_put_down_in_files_and_read_back(new_parts, dataset, tmp_path):
+def test_embeddings_are_put_down_in_files_and_read_back(new_parts, dataset, tmp_path, mean_colours):
     parts = new_parts()
-    parts.extract(Colours(), dataset, ALL[::-1], "fp32")
+    parts.extract(mean_colours(2), dataset, ALL[::-1], "fp32")
     rows, embeddings = everything(parts)
     assert rows == ALL.tolist()
     np.testing.assert_allclose(embeddings, expected(dataset, ALL))
@@ -74,8 +51,8 @@ def test_embeddings_are_put_down_in_files_and_read_back(new_parts, dataset, tmp_
     np.testing.assert_allclose(embeddings, expected(dataset, np.array([3, 11])))
 
 
-def test_what_is_there_is_not_embedded_again_also_after_a_restart(new_parts, dataset):
-    network = Colours()
+def test_what_is_there_is_not_embedded_again_also_after_a_restart(new_parts, dataset, mean_colours):
+    network = mean_colours(2)
     new_parts().extract(network, dataset, ALL[:6], "fp32")
     again = new_parts()
     again.extract(network, dataset, ALL, "fp32")
@@ -83,11 +60,11 @@ def test_what_is_there_is_not_embedded_again_also_after_a_restart(new_parts, dat
     np.testing.assert_allclose(everything(again)[1], expected(dataset, ALL))
 
 
-def test_after_a_kill_only_the_part_in_work_is_lost(new_parts, dataset):
+def test_after_a_kill_only_the_part_in_work_is_lost(new_parts, dataset, mean_colours):
     class Killed(BaseException):
         pass
 
-    class Mortal(Colours):
+    class Mortal(mean_colours):
         def embed_batches(self, dataset, rows, precision="fp32"):
             for number, batch in enumerate(super().embed_batches(dataset, rows, precision)):
                 if number == 5:  # ten photos are embedded, eight of them put down
@@ -95,16 +72,16 @@ def test_after_a_kill_only_the_part_in_work_is_lost(new_parts, dataset):
                 yield batch
 
     with pytest.raises(Killed):
-        new_parts().extract(Mortal(), dataset, ALL, "fp32")
-    network = Colours()
+        new_parts().extract(Mortal(2), dataset, ALL, "fp32")
+    network = mean_colours(2)
     parts = new_parts()
     parts.extract(network, dataset, ALL, "fp32")
     assert network.embedded == ALL[8:].tolist()
     np.testing.assert_allclose(everything(parts)[1], expected(dataset, ALL))
 
 
-def test_bf16_does_not_do_where_fp32_is_wanted(new_parts, dataset):
-    network, parts = Colours(), new_parts()
+def test_bf16_does_not_do_where_fp32_is_wanted(new_parts, dataset, mean_colours):
+    network, parts = mean_colours(2), new_parts()
     parts.extract(network, dataset, ALL[:6], "bf16")
     parts.extract(network, dataset, ALL[:6], "bf16")
     assert network.embedded == ALL[:6].tolist()
@@ -114,8 +91,8 @@ def test_bf16_does_not_do_where_fp32_is_wanted(new_parts, dataset):
     np.testing.assert_allclose(found - expected(dataset, ALL[:6]), np.repeat([[0.0], [0.25]], 3, axis=0) * np.ones(3))
 
 
-def test_files_of_another_network_are_removed(new_parts, dataset, tmp_path):
-    new_parts().extract(Colours(), dataset, ALL, "fp32")
+def test_files_of_another_network_are_removed(new_parts, dataset, tmp_path, mean_colours):
+    new_parts().extract(mean_colours(2), dataset, ALL, "fp32")
     other = new_parts("another")
     assert everything(other)[0] == []
     assert not list((tmp_path / "parts").glob("*.npz"))
@@ -132,43 +109,43 @@ def test_files_of_another_network_are_removed(new_parts, dataset, tmp_path):
     ],
     ids=["empty", "cut off", "longer", "changed", "of other content"],
 )
-def test_a_damaged_file_is_made_again(new_parts, dataset, tmp_path, caplog, damage):
-    new_parts().extract(Colours(), dataset, ALL, "fp32")
+def test_a_damaged_file_is_made_again(new_parts, dataset, tmp_path, caplog, damage, mean_colours):
+    new_parts().extract(mean_colours(2), dataset, ALL, "fp32")
     damaged = sorted((tmp_path / "parts").iterdir())[1]
     damage(damaged)
-    network, parts = Colours(), new_parts()
+    network, parts = mean_colours(2), new_parts()
     parts.extract(network, dataset, ALL, "fp32")
     np.testing.assert_allclose(everything(parts)[1], expected(dataset, ALL))
     np.testing.assert_allclose(everything(new_parts())[1], expected(dataset, ALL))
 
 
-def test_what_a_kill_left_half_written_does_not_count(new_parts, dataset, tmp_path):
-    new_parts().extract(Colours(), dataset, ALL[:4], "fp32")
+def test_what_a_kill_left_half_written_does_not_count(new_parts, dataset, tmp_path, mean_colours):
+    new_parts().extract(mean_colours(2), dataset, ALL[:4], "fp32")
     whole = tmp_path / "parts" / "part_000000.npz"
     (tmp_path / "parts" / "part_000001.new.npz").write_bytes(whole.read_bytes()[:50])
     parts = new_parts()
-    parts.extract(Colours(), dataset, ALL, "fp32")
+    parts.extract(mean_colours(2), dataset, ALL, "fp32")
     np.testing.assert_allclose(everything(new_parts())[1], expected(dataset, ALL))
 
 
-def test_a_photo_that_changed_is_embedded_again(new_parts, own_photos):
+def test_a_photo_that_changed_is_embedded_again(new_parts, own_photos, mean_colours):
     folders = (own_photos / "train", own_photos / "unlabelled", own_photos / "validation")
     dataset = ExtendedImageFolder.from_folders(*folders)
-    new_parts().extract(Colours(), dataset, ALL, "fp32")
+    new_parts().extract(mean_colours(2), dataset, ALL, "fp32")
     path = dataset.catalogue.path(10)
     path.write_bytes(dataset.catalogue.path(3).read_bytes())
     changed = ExtendedImageFolder.from_folders(*folders)
-    network, parts = Colours(), new_parts()
+    network, parts = mean_colours(2), new_parts()
     parts.extract(network, changed, ALL, "fp32")
     assert network.embedded == [10]
     np.testing.assert_allclose(everything(parts)[1], expected(changed, ALL))
 
 
-def test_unreadable_photos_are_left_out(new_parts, own_photos, caplog):
+def test_unreadable_photos_are_left_out(new_parts, own_photos, caplog, mean_colours):
     (own_photos / "unlabelled" / "site0" / "u_deer.png").write_bytes(b"no picture")  # row 10
     dataset = ExtendedImageFolder.from_folders(own_photos / "train", own_photos / "unlabelled")
     parts = new_parts()
     with caplog.at_level(logging.INFO):
-        parts.extract(Colours(), dataset, np.arange(15), "fp32")
+        parts.extract(mean_colours(2), dataset, np.arange(15), "fp32")
     assert everything(parts)[0] == [row for row in range(15) if row != 10]
     assert set(dataset.cache.unreadable) == {10}
