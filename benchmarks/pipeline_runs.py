@@ -6,10 +6,11 @@
 The pool are N hard links to PHOTOS in FOLDER, made if they are not there. Prints seconds and peak memory.
 """
 
-import resource
 import sys
 import time
 from pathlib import Path
+
+import psutil
 
 from camera_trap_al import run_active_learning
 from camera_trap_al.config import RunConfig
@@ -76,7 +77,8 @@ def peak_memory() -> int:
     if status.exists():
         (peak,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(peak.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    memory = psutil.Process().memory_info()
+    return int(getattr(memory, "peak_wset", memory.rss))  # the peak is told on Windows only
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ CACHE_MODES = ("auto", "memory", "off")
 CHUNK = 512  # photos between two writes of the record of what is valid
 AHEAD = 64  # photos decoded ahead, so that the threads go on while a chunk is written
 LOOKS = 256  # photos that one thread looks at in a go
+TRIES = 2  # of reading a photo: a network drive may miss once
 
 
 class PhotoList(Protocol):
@@ -55,7 +56,11 @@ def open_pixel_store(mode: str, n_rows: int, folder: Path | None, max_gb: float)
     """
     if mode == "off" or (mode == "auto" and folder is None):
         return None
-    return PixelStore(n_rows, None if mode == "memory" else folder, max_gb)
+    try:
+        return PixelStore(n_rows, None if mode == "memory" else folder, max_gb)
+    except OSError as error:
+        logger.warning("Decoded photos cannot be kept (%s): they are decoded each time they are needed.", error)
+        return None
 
 
 class ImageCache:
@@ -86,33 +91,37 @@ class ImageCache:
         self.threads = threads
         self._squeeze = squeeze
         self.unreadable: dict[int, str] = {}
-        self._told_full = False
+        self._cannot_keep_more = False
         self._was_looked_at = np.zeros(len(photos), np.bool_)
         self._fingerprints = np.zeros(len(photos), np.uint64)
 
     def fingerprints(self, rows: IndexArray) -> NDArray[np.uint64]:
         """Return (n,) checksums of path, size and time of change of the photos of `rows`, 0 where there is no photo.
 
-        The path is that below the data folder, which may move. Each photo is looked at once; later changes count from
-        the next start.
+        The path is that below the data folder, which may move. A photo that is there is looked at once; later changes
+        count from the next start.
         """
         unknown = rows[~self._was_looked_at[rows]]
-        parts = (unknown[start : start + LOOKS] for start in range(0, len(unknown), LOOKS))
-        with tqdm(total=len(unknown), desc="Looking at photos", unit="photo", delay=2) as bar:
-            for n_seen in mapped_ahead(self._look_at, parts, threads=self.threads, ahead=2 * self.threads):
-                bar.update(n_seen)
+        if len(unknown):
+            parts = (unknown[start : start + LOOKS] for start in range(0, len(unknown), LOOKS))
+            with tqdm(total=len(unknown), desc="Looking at photos", unit="photo", delay=2) as bar:
+                for n_seen in mapped_ahead(self._look_at, parts, threads=self.threads, ahead=2 * self.threads):
+                    bar.update(n_seen)
         return self._fingerprints[rows]
 
     def _look_at(self, rows: IndexArray) -> int:
         found = [_fingerprint(self._photos.paths[row], self._photos.path(row)) for row in rows.tolist()]
         self._fingerprints[rows] = found
-        self._was_looked_at[rows] = True
+        self._was_looked_at[rows] = self._fingerprints[rows] != 0  # what is not there may come back
         return len(rows)
 
-    @property
-    def description(self) -> str:
-        """Where decoded photos are kept, in one line for people."""
-        return "each photo is decoded again each time" if self._store is None else self._store.description
+    def describe(self, rows: IndexArray) -> str:
+        """Say in one line where decoded photos are kept, and how many of `rows` do not fit."""
+        if self._store is None:
+            return "each photo is decoded again each time it is needed"
+        n_left_out = len(rows) - len(self._store.fitting(rows))
+        left_out = f"; {n_left_out} of {len(rows)} photos do not fit and are decoded each time" if n_left_out else ""
+        return self._store.description + left_out
 
     def missing(self, rows: IndexArray) -> IndexArray:
         """Return those of `rows`, ascending, whose photo is not kept as it is now: all, if none are kept."""
@@ -121,7 +130,7 @@ class ImageCache:
 
     def to_keep(self, rows: IndexArray) -> IndexArray:
         """Return those of `rows`, ascending, that `fill` would decode and keep."""
-        if self._store is None:
+        if self._store is None or self._cannot_keep_more:
             return np.zeros(0, np.int64)
         missing = self.missing(rows)
         return self._store.fitting(missing[[row not in self.unreadable for row in missing.tolist()]])
@@ -129,46 +138,36 @@ class ImageCache:
     def fill(self, rows: IndexArray) -> None:
         """Decode and keep the photos of `rows` that are not kept yet, as far as there is room.
 
-        Photos that cannot be read are entered in `unreadable`, and not tried again.
+        Photos that cannot be read are entered in `unreadable`; `fill` does not try them again.
         """
-        if self._store is None:
+        to_keep = self.to_keep(rows)
+        if self._store is None or not len(to_keep):
             return
-        placed = self._store.make_room(self.to_keep(rows))
-        n_left_out = len(rows) - np.count_nonzero(self._store.has_place(rows))
-        if n_left_out and not self._told_full:
-            self._told_full = True
+        try:
+            with tqdm(total=len(to_keep), desc="Reading photos", unit="photo", delay=1) as bar:
+                self._fill_places(self._store, self._store.make_room(to_keep), bar)
+        except OSError as error:
+            self._cannot_keep_more = True
             logger.warning(
-                "%d of %d photos do not fit where decoded photos are kept, and are decoded again each time they are "
-                "needed. A larger image_cache_gb, or more free space, makes that faster.",
-                n_left_out,
-                len(rows),
+                "Decoded photos cannot be kept any more (%s): those that are not kept are decoded again each time they "
+                "are needed, which is slower.",
+                error.strerror or error,
             )
-        if not len(placed):
-            return
-        with tqdm(total=len(placed), desc="Reading photos", unit="photo", delay=1) as bar:
-            try:
-                self._fill_places(self._store, placed, bar)
-            except OSError as error:
-                self._store.give_up()
-                logger.warning(
-                    "Decoded photos cannot be kept any more (%s): those that are not kept are decoded again each time "
-                    "they are needed, which is slower.",
-                    error.strerror or error,
-                )
-            finally:
-                self._store.close()
+        finally:
+            self._store.close()
 
     def _fill_places(self, store: PixelStore, rows: IndexArray, bar: "tqdm[NoReturn]") -> None:
         decoded = mapped_ahead(self._decode, rows.tolist(), threads=self.threads, ahead=AHEAD)
         for start in range(0, len(rows), CHUNK):
-            written = []
-            for row, image in zip(rows[start : start + CHUNK].tolist(), decoded, strict=False):
+            chunk, is_read = rows[start : start + CHUNK], []
+            for row, image in zip(chunk.tolist(), decoded, strict=False):
                 if image is not None:
                     store.write(row, image)
-                    written.append(row)
+                is_read.append(image is not None)
                 bar.update()
-            readable = np.array(written, np.int64)
+            readable = chunk[np.array(is_read)]
             store.record(readable, self.fingerprints(readable))
+            store.release(chunk[~np.array(is_read)])
 
     def read(self, rows: IndexArray) -> tuple[ImageArray, NDArray[np.bool_]]:
         """Give the photos of `rows`, as far as they can be read; others are entered in `unreadable`.
@@ -182,12 +181,11 @@ class ImageCache:
         -------
         The readable photos, (n_read, 256, 256, 3) uint8 RGB in the order of `rows`, and (n,) which rows they are.
         """
-        is_kept = self._is_kept(rows)
-        if self._store is not None and is_kept.all():
-            return self._store.read(rows), is_kept
+        is_kept, kept = self._kept(rows)
+        if is_kept.all():
+            return kept, is_kept
         images, is_read = np.empty((len(rows), *IMAGE_SHAPE), np.uint8), is_kept.copy()
-        if self._store is not None:
-            images[is_kept] = self._store.read(rows[is_kept])
+        images[is_kept] = kept
         positions = np.flatnonzero(~is_kept)
         decoded = mapped_ahead(self._decode, rows[positions].tolist(), threads=self.threads, ahead=AHEAD)
         for position, image in zip(positions, decoded, strict=True):
@@ -195,6 +193,16 @@ class ImageCache:
                 images[position] = image
                 is_read[position] = True
         return (images if is_read.all() else images[is_read]), is_read
+
+    def _kept(self, rows: IndexArray) -> tuple[NDArray[np.bool_], ImageArray]:
+        """Say which of `rows` are kept, and give their pixels."""
+        is_kept = self._is_kept(rows)
+        if self._store is not None and is_kept.any():
+            try:
+                return is_kept, self._store.read(rows[is_kept])
+            except OSError as error:  # deleted, or on a drive that is gone
+                logger.debug("%s: decoding again", error)
+        return np.zeros(len(rows), np.bool_), np.empty((0, *IMAGE_SHAPE), np.uint8)
 
     def images(self, rows: IndexArray) -> ImageArray:
         """Give the photos of `rows` as (n, 256, 256, 3) uint8 RGB.
@@ -215,11 +223,25 @@ class ImageCache:
         return self._store.holds(rows, self.fingerprints(rows))
 
     def _decode(self, row: int) -> ImageArray | None:
-        try:
-            return read_photo(self._photos.path(row), self._squeeze)
-        except DataError as error:
-            self.unreadable[row] = str(error)
-            return None
+        """Decode a photo; None, with the reason noted, if it cannot be read, nor in a second try if a drive failed."""
+        for _ in range(TRIES):
+            try:
+                image = read_photo(self._photos.path(row), self._squeeze)
+            except DataError as error:
+                self.unreadable[row] = str(error)
+                if getattr(error.__cause__, "errno", None) is None:  # bad bytes stay bad
+                    break
+            else:
+                if self.fingerprints(np.array([row]))[0]:
+                    self.unreadable.pop(row, None)
+                    return image
+                self.unreadable[row] = f"{self._photos.path(row)}: was there and is gone."
+        return None
+
+    def close(self) -> None:
+        """Let go of files, until the next use."""
+        if self._store is not None:
+            self._store.close()
 
 
 def _fingerprint(name: str, path: Path) -> int:
@@ -227,5 +249,6 @@ def _fingerprint(name: str, path: Path) -> int:
         status = path.stat()
     except OSError:
         return 0
-    identity = f"{name}|{status.st_size}|{status.st_mtime_ns}".encode()
+    # Whole seconds: what copies and other file systems make of a time differs in its fractions.
+    identity = f"{name}|{status.st_size}|{int(status.st_mtime)}".encode()
     return int.from_bytes(blake2b(identity, digest_size=8).digest(), "little") or 1

@@ -69,12 +69,19 @@ def read_photo(path: Path, squeeze: Squeeze = squeeze) -> ImageArray:
             if pixels is None:
                 pixels = _decoded(photo)
             # A TIFF is turned when it is decoded and forgets its orientation, so only now may that be asked for.
-            turn = TURNS.get(photo.getexif().get(ExifTags.Base.Orientation, 1), lambda image: image)
+            turn = TURNS.get(_orientation(photo), lambda image: image)
         return np.ascontiguousarray(turn(squeeze(pixels)))
     except (DataError, MemoryError):
         raise
     except Exception as error:  # at damaged bytes Pillow raises almost anything: struct.error, TypeError, IndexError
         raise DataError(f"{path}: cannot be read as an image ({_reason(error)}).", path) from error
+
+
+def _orientation(photo: Image.Image) -> int:
+    try:
+        return int(photo.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # of damaged data, as above: good pixels are good all the same
+        return 1
 
 
 def _decoded_quickly(photo: Image.Image, file: BinaryIO) -> ImageArray | None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
@@ -13,7 +14,7 @@ from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.settings import find_problems
-from camera_trap_al.exceptions import ConfigError
+from camera_trap_al.exceptions import ConfigError, DataError
 from camera_trap_al.export import export_model, find_export_problems
 from camera_trap_al.labelling.dialogue import say
 from camera_trap_al.labelling.retriever import LabelRetriever
@@ -212,26 +213,29 @@ def run_active_learning(
     with run_logging():
         store = RunStore.open(config)
         env = ActiveLearningEnvironment.start(store)
-        say(start_screen(env, store.folder))
-        labels = LabelRetriever(env.unlabelled_paths, store.folder) if label_source is None else label_source
-        while True:
-            env.read_photos(store)  # those in use that are not decoded yet
-            for update in env.stale_models():  # network, embeddings, classifier: what the labels outdated
-                update()
-                env.save(store)
-            _publish(env, store)
-            ended_because = env.why_finished()
-            if ended_because:
-                break
-            query = env.ask(store)  # after a restart, about the same photos
-            answer = labels.request_labels(query, partial(store.commit, query))
-            if answer.stop:
-                ended_because = "the expert stopped"
-                break
-            if store.open_query():
-                raise ConfigError("label_source answered without calling commit(answer), so that nothing was stored.")
-            env.apply(answer)
-        return _finish(env, store, ended_because)
+        with closing(env.dataset.cache):
+            say(start_screen(env, store.folder))
+            labels = LabelRetriever(env.unlabelled_paths, store.folder) if label_source is None else label_source
+            while True:
+                env.read_photos(store)  # those in use that are not decoded yet
+                for update in env.stale_models():  # network, embeddings, classifier: what the labels outdated
+                    update()
+                    env.save(store)
+                _publish(env, store)
+                ended_because = env.why_finished()
+                if ended_because:
+                    break
+                query = env.ask(store)  # after a restart, about the same photos
+                answer = labels.request_labels(query, partial(store.commit, query))
+                if answer.stop:
+                    ended_because = "the expert stopped"
+                    break
+                if store.open_query():
+                    raise ConfigError(
+                        "label_source answered without calling commit(answer), so that nothing was stored."
+                    )
+                env.apply(answer)
+            return _finish(env, store, ended_because)
 
 
 def _publish(env: ActiveLearningEnvironment, store: RunStore) -> None:
@@ -257,7 +261,14 @@ def _predict_pool(env: ActiveLearningEnvironment, store: RunStore) -> None:
     env.save(store)
     catalogue = env.dataset.catalogue
     write = partial(write_predictions, predictions=predictions, paths=catalogue.paths, classes=catalogue.classes)
-    store.save([Artefact(PREDICTIONS_FILE, env.prediction_lineage(), write)])
+    try:
+        store.save([Artefact(PREDICTIONS_FILE, env.prediction_lineage(), write)])
+    except PermissionError as error:
+        raise DataError(
+            f"{store.folder / PREDICTIONS_FILE}: the file cannot be written ({error.strerror}). If it is open in Excel "
+            "or another program, close it there and start again: what was predicted is kept.",
+            store.folder / PREDICTIONS_FILE,
+        ) from error
     logger.info("Predictions of %d photos: %s", len(predictions), store.folder / PREDICTIONS_FILE)
 
 

@@ -16,8 +16,7 @@ def mapped_ahead(
 ) -> Iterator[Result]:
     """Apply a function to items in threads; the results come in the order of the items.
 
-    Items are drawn in the caller's thread and in their order, so that random draws among them are repeatable. At most
-    `ahead` results wait to be taken, however many items there are.
+    Items are drawn in the caller's thread and in their order, so that random draws among them are repeatable.
 
     Parameters
     ----------
@@ -28,7 +27,7 @@ def mapped_ahead(
     threads
         How many calls run side by side.
     ahead
-        How many calls are begun before the first result is taken.
+        How many calls are begun, or done and waiting, beyond the one whose result is wanted.
     """
     pool = ThreadPoolExecutor(threads)
     waiting: deque[Future[Result]] = deque()

@@ -1,17 +1,32 @@
 """Which rows are labelled, unlabelled, validation or set aside."""
 
+import mmap
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["UNLABELLED", "FloatArray", "IndexArray", "Pools", "Role"]
+__all__ = ["UNLABELLED", "FloatArray", "IndexArray", "Pools", "Role", "empty_where_unused"]
 
 IndexArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 
 UNLABELLED = -1
+
+
+def empty_where_unused(shape: tuple[int, int]) -> FloatArray:
+    """Make an array of zeros that takes memory only near the rows that are written.
+
+    `numpy.zeros` does so too, but asks for pages of 2 MB, of which a few scattered rows touch all.
+    """
+    n_bytes = max(1, shape[0] * shape[1] * 4)
+    pages = mmap.mmap(-1, n_bytes)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):  # Linux
+        with suppress(OSError):  # a kernel without huge pages
+            pages.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(pages, np.float32, shape[0] * shape[1]).reshape(shape)
 
 
 class Role(IntEnum):

@@ -43,7 +43,7 @@ def start_screen(env: ActiveLearningEnvironment, run_dir: Path) -> str:
         f"  Classes      {_class_counts(env)}",
         f"  Device       {_device(env)}",
         f"  Disk         {_disk(env, run_dir)}",
-        f"  Cache        {env.dataset.cache.description}",
+        f"  Cache        {env.dataset.cache.describe(env.rows_to_decode())}",
         f"  Time         {_time(env)}",
     ]
     return "\n".join(lines + [f"  WARNING: {risk}" for risk in _risks(env, run_dir)])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from camera_trap_al import image_cache
+from camera_trap_al import image_cache, pixel_store
 from camera_trap_al.exceptions import DataError
 from camera_trap_al.image_cache import ImageCache, open_pixel_store
 from camera_trap_al.images import IMAGE_BYTES, read_photo
@@ -126,14 +126,13 @@ def test_off_decodes_each_time_and_keeps_nothing(open_cache, photos, decoded, tm
     assert not (tmp_path / "cache").exists()
 
 
-def test_beyond_the_room_photos_are_decoded_again_which_is_said_once(open_cache, photos, decoded, caplog):
+def test_beyond_the_room_photos_are_decoded_again_which_is_told(open_cache, photos, decoded):
     cache = open_cache(max_gb=3.5 * IMAGE_BYTES / 1e9)
+    assert cache.describe(ALL).endswith("2 of 5 photos do not fit and are decoded each time")
     for _ in range(2):
         cache.fill(ALL)
         np.testing.assert_array_equal(cache.images(np.array([4, 0, 3, 1, 2])), expected(photos, [4, 0, 3, 1, 2]))
     assert decoded == {"0.jpg": 1, "1.jpg": 1, "2.jpg": 1, "3.jpg": 2, "4.jpg": 2}
-    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert "2 of 5 photos do not fit" in warning and "image_cache_gb" in warning
 
 
 def test_many_photos_are_recorded_in_parts(open_cache, photos, decoded, monkeypatch):
@@ -218,6 +217,71 @@ def test_a_disk_that_fills_up_does_not_stop_the_run(open_cache, photos, decoded,
     np.testing.assert_array_equal(cache.images(ALL), expected(photos))
     cache.fill(ALL)
     assert decoded == once(*ALL), "decoded when needed, and not kept"
+
+
+@pytest.mark.parametrize("place", ["fsync", "replace"])
+def test_no_fault_of_the_disk_ends_the_run(open_cache, photos, place, monkeypatch, caplog):
+    """A photo changed, so that it is recorded first that its old pixels do not count any more."""
+    open_cache().fill(ALL)
+    change(photos[1])
+    cache = open_cache()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pixel_store.os if place == "fsync" else Path, place, full)
+    cache.fill(ALL)
+    np.testing.assert_array_equal(cache.images(ALL), expected(photos))
+    monkeypatch.undo()
+    np.testing.assert_array_equal(open_cache().images(ALL), expected(photos))
+
+
+def test_a_folder_that_cannot_be_made_means_that_nothing_is_kept(photos, tmp_path, caplog):
+    (tmp_path / "file").write_text("not a folder")
+    store = open_pixel_store("auto", N, tmp_path / "file" / "cache", 1.0)
+    assert store is None and "cannot be kept" in caplog.text
+
+
+def test_files_deleted_while_the_run_goes_on_only_cost_decoding(open_cache, photos, decoded, tmp_path):
+    cache = open_cache()
+    cache.fill(ALL)
+    shutil.rmtree(tmp_path / "cache")
+    np.testing.assert_array_equal(cache.images(ALL), expected(photos))
+    cache.fill(ALL)
+    np.testing.assert_array_equal(open_cache().images(ALL), expected(photos))
+
+
+def test_a_drive_that_fails_once_does_not_spoil_a_photo(open_cache, photos, monkeypatch):
+    failed = []
+
+    def sometimes(path, squeeze):
+        if path.name == "2.jpg" and not failed:
+            failed.append(path)
+            raise DataError(f"{path}: lost", path) from OSError(errno.EIO, "Input/output error")
+        return read_photo(path, squeeze)
+
+    monkeypatch.setattr(image_cache, "read_photo", sometimes)
+    cache = open_cache()
+    cache.fill(ALL)
+    assert failed and not cache.unreadable
+    np.testing.assert_array_equal(cache.images(ALL), expected(photos))
+
+
+def test_a_photo_that_comes_back_is_readable_again(open_cache, photos, tmp_path):
+    cache = open_cache("off")
+    photos[2].rename(tmp_path / "elsewhere.jpg")
+    assert cache.read(ALL)[1].tolist() == [True, True, False, True, True]
+    (tmp_path / "elsewhere.jpg").rename(photos[2])
+    assert cache.read(ALL)[1].all()
+    assert not cache.unreadable and cache.fingerprints(ALL).all()
+
+
+def test_a_photo_of_which_nothing_is_known_but_its_pixels_is_not_taken(open_cache, photos, monkeypatch):
+    """Without size and time it could not be told from another one; a drive that comes and goes makes that happen."""
+    monkeypatch.setattr(image_cache, "_fingerprint", lambda name, path: 0 if path.name == "2.jpg" else 7)
+    cache = open_cache("off")
+    assert cache.read(ALL)[1].tolist() == [True, True, False, True, True]
+    assert "is gone" in cache.unreadable[2]
 
 
 def test_the_folder_may_be_deleted(open_cache, photos, tmp_path):

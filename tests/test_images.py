@@ -88,6 +88,14 @@ def test_damaged_exif_data_does_not_spoil_good_pixels(tmp_path):
     assert failed_by_pillow, "the data is not odd enough to show anything"
 
 
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_exif_data_that_is_no_such_thing_does_not_spoil_good_pixels(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    exif = b"Exif\0\0" + b"nonsense" * 4
+    quarters().save(path, exif=exif, **({"lossless": True} if suffix == ".webp" else {}))
+    assert corners(read_photo(path)) == [RED, GREEN, WHITE, BLUE]
+
+
 @pytest.mark.parametrize("mode", ["L", "1", "LA", "RGBA", "P", "CMYK"])
 def test_every_colour_mode_becomes_rgb_as_pillow_converts_it(tmp_path, mode):
     path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")

@@ -562,6 +562,26 @@ def test_predictions_are_not_made_again_while_nothing_changed(arguments: dict[st
     assert len(predicted(file.parent)) == 19
 
 
+def test_predictions_that_are_open_in_another_program_are_told_of(
+    arguments: dict[str, Any], truth: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows refuses to replace a file that Excel holds open."""
+    replace = Path.replace
+
+    def refuse(self: Path, target: Path) -> Path:
+        if Path(target).name == "predictions.csv":
+            raise PermissionError(13, "Permission denied", str(target))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    arguments |= {"max_labels": 5}
+    with pytest.raises(DataError, match="open in Excel"):
+        run_active_learning(**arguments, label_source=Oracle(truth))
+    monkeypatch.undo()
+    run_active_learning(**arguments, label_source=Oracle(truth))
+    assert len(predicted(Path(arguments["output_dir"]))) == 19
+
+
 KILLED = """
 import json, os, signal, sys
 from importlib import import_module

@@ -1,7 +1,10 @@
+import sys
+
 import numpy as np
+import psutil
 import pytest
 
-from camera_trap_al.pools import UNLABELLED, Pools, Role
+from camera_trap_al.pools import UNLABELLED, Pools, Role, empty_where_unused
 
 # row            0           1                2                3                4                5                6
 ROLES = [Role.TRAIN, Role.UNLABELLED, Role.UNLABELLED, Role.VALIDATION, Role.UNLABELLED, Role.VALIDATION, Role.TRAIN]
@@ -82,3 +85,19 @@ def test_candidates_that_are_used_up_are_replaced_by_those_next_in_line() -> Non
     assert stayed < set(after.tolist()) and len(came) == 4
     others = set(range(n)) - set(before.tolist()) - came
     assert max(lots[list(came)]) < min(lots[list(others)])
+
+
+def test_an_array_that_is_mostly_unused_is_one_of_zeros_that_can_be_written() -> None:
+    array = empty_where_unused((1000, 7))
+    assert array.shape == (1000, 7) and array.dtype == np.float32
+    array[500] = 1
+    assert array.sum() == 7
+    assert empty_where_unused((0, 7)).shape == (0, 7)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how much of an array is in memory")
+def test_it_takes_memory_only_where_it_is_written() -> None:
+    before = psutil.Process().memory_info().rss
+    array = empty_where_unused((1_000_000, 256))  # 1 GB
+    array[::500] = 1  # 2,000 rows, each on a page of 4 kB of its own
+    assert psutil.Process().memory_info().rss - before < 100e6

@@ -213,6 +213,7 @@ def test_synchronised_folders_are_told_by_their_names(folder, program):
 def test_users_own_network_and_no_run_are_described_as_well(photo_folders, tmp_path):
     class Own:
         pixel_mean = pixel_std = None
+        is_always_exact = True
 
     dataset = ExtendedImageFolder.from_folders(photo_folders.train)
     text = start_screen(ActiveLearningEnvironment(dataset, RunConfig(seed=1), Own()), tmp_path)

@@ -19,14 +19,14 @@ from camera_trap_al.deep_learning.finetuning_gate import finetune
 from camera_trap_al.deep_learning.fitted_classifier import CLASSIFIER_FILE, FittedClassifier
 from camera_trap_al.deep_learning.network_file import network_artefact, read_network
 from camera_trap_al.deep_learning.photo_embeddings import PhotoEmbeddings
+from camera_trap_al.deep_learning.photo_reader import PhotoReader
 from camera_trap_al.deep_learning.pixel_statistics import draw_sample, measure_pixels
 from camera_trap_al.deep_learning.run_photos import register_photos
-from camera_trap_al.deep_learning.unreadable_photos import UnreadablePhotos
 from camera_trap_al.evaluation import EvaluationReport, evaluate
 from camera_trap_al.exceptions import CheckpointError, DataError
 from camera_trap_al.logs import stage
 from camera_trap_al.photo_folders import FolderScan
-from camera_trap_al.pools import FloatArray, IndexArray, Pools, Role
+from camera_trap_al.pools import FloatArray, IndexArray, Pools, Role, empty_where_unused
 from camera_trap_al.predictions import Predictions
 from camera_trap_al.query import Answer, Query
 from camera_trap_al.run_store import Artefact, RunStore
@@ -90,7 +90,7 @@ class ActiveLearningEnvironment:
         self._fitted: FittedClassifier | None = None
         self._network_lineage: dict[str, Any] = {}
         self._saved: dict[str, dict[str, Any]] = {}
-        self._unreadable = UnreadablePhotos(dataset)
+        self._reader = PhotoReader(dataset)
         self._knows_pixels = False
 
     @classmethod
@@ -162,24 +162,22 @@ class ActiveLearningEnvironment:
         Raises
         ------
         DataError
-            If no training photo can be read.
+            If no training photo can be read, or a data folder cannot be reached any more.
         """
-        new = self.dataset.cache.to_keep(self.rows_to_decode())
-        if len(new):
-            with stage(logger, f"Reading {len(new)} photos"):
-                self.dataset.cache.fill(new)
-            if self._unreadable.take_out():  # others come in for them
-                return self.read_photos(store)
-        if not self._knows_pixels:
-            with stage(logger, "Measuring pixel mean and standard deviation"):
-                frozen = measure_pixels(self.dataset.cache, self._statistics_sample())
-            self._unreadable.take_out()
-            self._take_pixels(frozen)
-            if store is not None:
-                store.remember("pixel_statistics", frozen)
-        self._unreadable.record(store)
-        if not len(self.pools.labelled):
-            raise DataError("No labelled photo can be read, so there is nothing to learn from.")
+        try:
+            self._reader.decode(self.rows_to_decode)
+            if not self._knows_pixels:
+                self._learn_pixels(store)
+        finally:
+            self._reader.record(store)
+
+    def _learn_pixels(self, store: RunStore | None) -> None:
+        with stage(logger, "Measuring pixel mean and standard deviation"):
+            mean_and_std = measure_pixels(self.dataset.cache, self._statistics_sample())
+        self._reader.take_out()
+        self._take_pixels(mean_and_std)
+        if store is not None:
+            store.remember("pixel_statistics", mean_and_std)
 
     def rows_to_decode(self) -> IndexArray:
         """Rows whose photos are looked at before the next question, ascending, decoded already or not."""
@@ -231,15 +229,15 @@ class ActiveLearningEnvironment:
         self._embedded.network = self._network_lineage["digest"]
         if new is not None:
             self._embedded.enter(rows, new, "fp32")
-        self._unreadable.take_out()
+        self._reader.take_out()
 
     def rows_to_embed(self) -> IndexArray:
         """Rows of photos in use, ascending, that the present network has not embedded as they are now.
 
-        Candidates may be embedded in less than fp32, unless that is forbidden.
+        Candidates may be embedded in less than fp32, if the network ever does so.
         """
         learnt = self._embedded.missing(self._rows_to_embed_exactly(), exactly=True)
-        candidates = self._embedded.missing(self.candidates, exactly=self.config.precision == "fp32")
+        candidates = self._embedded.missing(self.candidates, exactly=self.embedder.is_always_exact)
         return np.sort(np.concatenate([learnt, candidates]))
 
     def _rows_to_embed_exactly(self) -> IndexArray:
@@ -254,7 +252,8 @@ class ActiveLearningEnvironment:
             is_exact = np.isin(rows, self._rows_to_embed_exactly()) | (precision == "fp32")
             self._embedded.make(rows[is_exact], "fp32")
             self._embedded.make(rows[~is_exact], precision)
-        self._unreadable.take_out()
+        if not self._reader.take_out() and np.array_equal(self.rows_to_embed(), rows):
+            raise DataError(f"The network gave none of {len(rows)} photos an embedding.")
 
     def fit_classifier(self) -> None:
         """Fit scaler and classifier from scratch: the scaler on labelled and candidate rows, never on validation."""
@@ -314,7 +313,7 @@ class ActiveLearningEnvironment:
         fitted, labelled, candidates = self.fitted(), self.pools.labelled, self.candidates
         seen = np.concatenate([labelled, candidates])
         scaled = fitted.scaler.transform(self._embedded.table.of(seen))
-        embeddings = np.zeros((len(self.dataset), scaled.shape[1]), np.float32)
+        embeddings = empty_where_unused((len(self.dataset), scaled.shape[1]))
         embeddings[seen] = scaled
         return PoolView(
             embeddings=embeddings,
@@ -377,7 +376,7 @@ class ActiveLearningEnvironment:
                 Predictions.of(some, fitted.probabilities(embeddings))
                 for some, embeddings in self._embedded.stream(rows)
             )
-        self._unreadable.take_out()
+        self._reader.take_out()
         return predictions
 
     def prediction_lineage(self) -> dict[str, Any]:
@@ -390,7 +389,7 @@ class ActiveLearningEnvironment:
         if changed:
             store.save(changed)
             self._saved |= {artefact.file: dict(artefact.lineage) for artefact in changed}
-        self._unreadable.record(store)
+        self._reader.record(store)
 
     def _artefacts(self) -> Iterator[Artefact]:
         if self._network_lineage and isinstance(self.embedder, EmbeddingTrainer):

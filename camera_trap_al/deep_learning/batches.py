@@ -1,6 +1,6 @@
 """Batches of photos for a network, loaded ahead so that it never waits for the disk."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,9 +13,9 @@ from camera_trap_al.deep_learning.augmentation import Augmentation
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.transforms import crop_centre
 from camera_trap_al.parallel import mapped_ahead
-from camera_trap_al.pools import IndexArray
+from camera_trap_al.pools import FloatArray, IndexArray
 
-__all__ = ["EvaluationBatch", "TrainingBatch", "evaluation_batches", "training_batches"]
+__all__ = ["EvaluationBatch", "TrainingBatch", "evaluation_batches", "on_its_way", "training_batches"]
 
 AHEAD = 2  # batches
 
@@ -103,6 +103,20 @@ def evaluation_batches(
     starts = range(0, len(rows), batch_size)
     parts = (rows[start : start + batch_size] for start in starts)
     return mapped_ahead(partial(_load_centres, dataset, device), parts, threads=1, ahead=AHEAD)
+
+
+def on_its_way(embedded: Tensor) -> Callable[[], FloatArray]:
+    """Begin to bring (n, n_features) embeddings to the CPU; what is returned waits for them, and for nothing later."""
+    if embedded.device.type != "cuda":
+        return lambda: embedded.cpu().numpy()
+    host = torch.empty(embedded.shape, dtype=embedded.dtype, pin_memory=True).copy_(embedded, non_blocking=True)
+    arrival = torch.cuda.current_stream(embedded.device).record_event()
+
+    def arrived() -> FloatArray:
+        arrival.synchronize()
+        return host.numpy()
+
+    return arrived
 
 
 def _load_centres(dataset: ExtendedImageFolder, device: torch.device, rows: IndexArray) -> EvaluationBatch:

@@ -15,12 +15,13 @@ from camera_trap_al.deep_learning.transforms import squeeze
 from camera_trap_al.exceptions import DataError
 from camera_trap_al.image_cache import ImageCache, open_pixel_store
 from camera_trap_al.photo_folders import Catalogue, new_catalogue, scan_data_folders
-from camera_trap_al.pools import IndexArray, Pools
+from camera_trap_al.pools import IndexArray, Pools, Role
 
 __all__ = ["BalancedBatchSampler", "ExtendedImageFolder", "ShuffledBatchSampler", "batch_sampler"]
 
 SINGLE_BATCH_SIZE = 128
 MAX_THREADS = 8
+ENOUGH_TO_DRAW_FROM = 8  # times as many photos as are drawn
 
 
 class ExtendedImageFolder(Dataset[tuple[Any, int]]):
@@ -148,9 +149,26 @@ class ExtendedImageFolder(Dataset[tuple[Any, int]]):
         """
         return torch.from_numpy(self.cache.images(np.asarray(rows, np.int64))).permute(0, 3, 1, 2)
 
-    def folders(self, rows: IndexArray) -> IndexArray:
-        """Return (n,) numbers of the folders that the photos of (n,) `rows` lie in, equal for photos of one folder."""
-        names = [f"{self.pools.roles[row]}/{self.catalogue.paths[row].rpartition('/')[0]}" for row in rows.tolist()]
+    def groups(self, rows: IndexArray) -> IndexArray:
+        """Tell by their folders which photos are likely to be alike.
+
+        Those of one folder are a group. A photo that lies directly in the folder of its class is one of its own: that
+        folder says what it shows, not where it was taken.
+
+        Parameters
+        ----------
+        rows
+            (n,) rows.
+
+        Returns
+        -------
+        (n,) numbers, equal for photos of one group.
+        """
+        names = []
+        for row in rows.tolist():
+            folder = self.catalogue.paths[row].rpartition("/")[0]
+            is_class_folder = self.pools.roles[row] != Role.UNLABELLED and "/" not in folder
+            names.append(f"{self.pools.roles[row]}/{folder}/{row if is_class_folder else ''}")
         numbers: IndexArray = np.unique(names, return_inverse=True)[1].astype(np.int64)
         return numbers
 
@@ -231,8 +249,8 @@ class BalancedBatchSampler(Sampler[list[int]]):
     n_samples
         Rows per class and batch. A class with fewer rows has some of them more than once.
     groups
-        (n,) the folder or sequence of each of `rows`. The rows of a class come from as many of them as possible, since
-        photos of one are alike. All rows are one group if not given.
+        (n,) the folder or sequence of each of `rows`. The rows of a class in a batch come from as many of them as
+        possible, since photos of one are alike. All rows are one group if not given.
 
     Notes
     -----
@@ -267,15 +285,26 @@ class BalancedBatchSampler(Sampler[list[int]]):
     def _draw(self, rows: IndexArray, groups: IndexArray) -> IndexArray:
         """Draw `n_samples` of one class, each as often as any other, give or take one."""
         whole_times, rest = divmod(self._n_samples, len(rows))
-        return np.concatenate([np.repeat(rows, whole_times), rows[self._spread(groups)[:rest]]])
+        return np.concatenate([np.repeat(rows, whole_times), rows[self._spread(groups, rest)]])
 
-    def _spread(self, groups: IndexArray) -> IndexArray:
-        """Order positions so that each group comes once before any comes twice, at random otherwise."""
+    def _spread(self, groups: IndexArray, n: int) -> IndexArray:
+        """Draw n positions one after the other, passing over groups that were drawn while there are others."""
         shuffled = self._rng.permutation(len(groups))
-        by_group = shuffled[np.argsort(groups[shuffled], kind="stable")]
-        _, first, sizes = np.unique(groups[by_group], return_index=True, return_counts=True)
-        turn = np.arange(len(groups)) - np.repeat(first, sizes)  # how many of its group come before it
-        return by_group[np.lexsort((self._rng.random(len(groups)), turn))]
+        few = shuffled[: ENOUGH_TO_DRAW_FROM * n]  # as a rule they are of enough groups
+        for some in (few, shuffled):
+            in_turns = some[np.argsort(_times_before(groups[some]), kind="stable")]
+            if len(np.unique(groups[in_turns[:n]])) == n:
+                break
+        return in_turns[:n]
+
+
+def _times_before(groups: IndexArray) -> IndexArray:
+    """Count for each position how many earlier ones are of its group."""
+    by_group = np.argsort(groups, kind="stable")
+    _, first, sizes = np.unique(groups[by_group], return_index=True, return_counts=True)
+    times = np.empty(len(groups), np.int64)
+    times[by_group] = np.arange(len(groups)) - np.repeat(first, sizes)
+    return times
 
 
 def batch_sampler(

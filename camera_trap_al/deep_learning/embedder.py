@@ -27,6 +27,11 @@ class Embedder(ABC):
     pixel_mean: FloatArray
     pixel_std: FloatArray
 
+    @property
+    def is_always_exact(self) -> bool:
+        """Whether `scoring_precision` is ``"fp32"`` for certain."""
+        return True
+
     @abstractmethod
     def fit(
         self, dataset: ExtendedImageFolder, rows: IndexArray, stage: TrainingStage, rng: np.random.Generator

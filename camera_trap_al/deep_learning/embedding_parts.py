@@ -118,13 +118,15 @@ class EmbeddingParts:
             np.savez(prepared, **part)
         self._enter(file, part)
 
-    def read(self, rows: IndexArray) -> Iterator[tuple[IndexArray, FloatArray]]:
-        """Give those of `rows` that are here with their (n, n_features) embeddings, file by file."""
+    def read(
+        self, rows: IndexArray, fingerprints: NDArray[np.uint64], precision: Precision
+    ) -> Iterator[tuple[IndexArray, FloatArray]]:
+        """Give those of `rows` that are not `missing`, with their (n, n_features) embeddings, file by file."""
         is_wanted = np.zeros(len(self._file_of), np.bool_)
         is_wanted[rows] = True
-        for number, file in enumerate(self._files):
-            with np.load(file) as saved:
+        is_wanted[self.missing(rows, fingerprints, precision)] = False
+        for number in np.unique(self._file_of[is_wanted]).tolist():
+            with np.load(self._files[number]) as saved:
                 in_file = saved["rows"]
                 which = is_wanted[in_file] & (self._file_of[in_file] == number)
-                if which.any():
-                    yield in_file[which], saved["embeddings"][which]
+                yield in_file[which], saved["embeddings"][which]

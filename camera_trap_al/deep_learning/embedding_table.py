@@ -86,8 +86,15 @@ class EmbeddingTable:
     ) -> None:
         """Enter the (n, n_features) embeddings of `rows`; those of another network are forgotten.
 
-        The fingerprints are of the photos that they were made from, none of them 0; `exactly` tells which are in fp32.
+        The fingerprints are of the photos that they were made from; `exactly` tells which are in fp32.
+
+        Raises
+        ------
+        ValueError
+            If a fingerprint is 0, which stands for no photo.
         """
+        if not fingerprints.all():
+            raise ValueError("An embedding needs the fingerprint of its photo; got 0.")
         if self.network != network:
             self.network = network
             self.photos[:], self.is_exact[:] = 0, False

@@ -5,7 +5,7 @@ import hashlib
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -15,14 +15,21 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from camera_trap_al.config import RunConfig, TrainingStage
-from camera_trap_al.deep_learning.batches import EvaluationBatch, evaluation_batches, training_batches
+from camera_trap_al.deep_learning.batches import EvaluationBatch, evaluation_batches, on_its_way, training_batches
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder, batch_sampler
 from camera_trap_al.deep_learning.embedder import Embedder
 from camera_trap_al.deep_learning.guards import BatchNorms
 from camera_trap_al.deep_learning.losses import build_loss
 from camera_trap_al.deep_learning.network_file import load_network, network_as_dict
 from camera_trap_al.deep_learning.networks import EmbeddingNet, SoftmaxNet, build_embedding_net
-from camera_trap_al.deep_learning.precision import SAMPLE, Precision, autocast, choose_precision, worst_cosine
+from camera_trap_al.deep_learning.precision import (
+    SAMPLE,
+    Precision,
+    autocast,
+    choose_precision,
+    is_always_exact,
+    worst_cosine,
+)
 from camera_trap_al.deep_learning.training import EpochSummary, Training
 from camera_trap_al.deep_learning.transforms import Normalisation, crop_centre
 from camera_trap_al.exceptions import DataError
@@ -122,7 +129,7 @@ class EmbeddingTrainer(Embedder):
             rng,
             self._config.balanced_loader_num_classes,
             self._config.balanced_loader_num_samples,
-            groups=dataset.folders(rows),
+            groups=dataset.groups(rows),
         )
         with _seeded(_torch_seed(rng), self.device):
             training = self._new_training(dataset, rows, stage, _torch_seed(rng))
@@ -162,7 +169,7 @@ class EmbeddingTrainer(Embedder):
             self.net,
             self._loss,
             torch.optim.Adam(trained, lr=stage.lr, weight_decay=stage.weight_decay),
-            Normalisation(self.pixel_mean, self.pixel_std),
+            Normalisation(self.pixel_mean, self.pixel_std, self.device),
             BatchNorms(self.net, self._config.freeze_batchnorm),
             self.scoring_precision(dataset, rows),
             torch.Generator(self.device).manual_seed(seed),
@@ -173,13 +180,13 @@ class EmbeddingTrainer(Embedder):
     ) -> Iterator[FloatArray]:
         """Give the (n, feat_dim) embeddings of `rows` in their order, in evaluation mode, some at a time.
 
-        Photos that cannot be read have NaN. A batch is begun before the one before it is given, so that a GPU does not
-        wait for whoever takes them.
+        Photos that cannot be read have NaN. A batch is begun before the last one is given, so that a GPU does not wait
+        for whoever takes them.
         """
-        begun: deque[tuple[EvaluationBatch, Tensor]] = deque()
+        begun: deque[tuple[EvaluationBatch, Callable[[], FloatArray]]] = deque()
         batch_size = self._config.extract_embedding_batch_size
         for batch in evaluation_batches(dataset, rows, batch_size, self.device):
-            begun.append((batch, self._embedded(batch.images, precision)))
+            begun.append((batch, on_its_way(self._embedded(batch.images, precision))))
             if len(begun) > 1:
                 yield self._in_order(*begun.popleft())
         while begun:
@@ -187,21 +194,26 @@ class EmbeddingTrainer(Embedder):
 
     def _embedded(self, images: Tensor, precision: Precision) -> Tensor:
         """Embed (n, 224, 224, 3) uint8 images; the result stays on the device."""
-        normalise = Normalisation(self.pixel_mean, self.pixel_std)
+        normalise = Normalisation(self.pixel_mean, self.pixel_std, self.device)
         net = self.net.embedding if isinstance(self.net, SoftmaxNet) else self.net
         net.eval()
         with _full_precision(), torch.inference_mode(), autocast(self.device, precision):
             embeddings: Tensor = net(normalise.of_bytes(images.to(self.device, non_blocking=True)))
             return embeddings.float()
 
-    def _in_order(self, batch: EvaluationBatch, embedded: Tensor) -> FloatArray:
+    def _in_order(self, batch: EvaluationBatch, arrived: Callable[[], FloatArray]) -> FloatArray:
         embeddings = np.full((len(batch.is_read), self._config.feat_dim), np.nan, np.float32)
-        embeddings[batch.is_read] = embedded.cpu().numpy()
+        embeddings[batch.is_read] = arrived()
         return embeddings
 
     def embed(self, dataset: ExtendedImageFolder, rows: IndexArray, precision: Precision = "fp32") -> FloatArray:
         """Return the (n, feat_dim) embeddings of `rows`, NaN where a photo cannot be read."""
         return super().embed(dataset, rows, precision).reshape(-1, self._config.feat_dim)
+
+    @property
+    def is_always_exact(self) -> bool:
+        """Whether `scoring_precision` is ``"fp32"`` for certain, whatever the weights."""
+        return is_always_exact(self._config.precision, self.device)
 
     def scoring_precision(self, dataset: ExtendedImageFolder, rows: IndexArray) -> Precision:
         """Say in which precision the present weights are trained and embed candidates, by a trial with some of `rows`.

@@ -19,6 +19,7 @@ __all__ = ["GateVerdict", "compare_networks", "finetune", "hold_out"]
 logger = logging.getLogger(__name__)
 
 SHARE_HELD_OUT = 0.2
+MOST_OF_A_CLASS = 1 / 3
 FEWEST_HELD_OUT = 10  # photos: below that, nothing can be told
 RESAMPLES = 500
 
@@ -82,7 +83,7 @@ def finetune(
     -------
     The embeddings of `rows` by the new network, if they were made and it replaced the old one.
     """
-    groups = dataset.folders(rows)
+    groups = dataset.groups(rows)
     is_held_out = hold_out(dataset.targets[rows], groups, rng)
     before = embedder.snapshot()
     if before is None or np.count_nonzero(is_held_out) < FEWEST_HELD_OUT:
@@ -108,9 +109,9 @@ def finetune(
 
 
 def hold_out(targets: IndexArray, groups: IndexArray, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Choose a fifth of the photos, in whole groups, at random; of each class some photo stays.
+    """Choose a fifth of the photos, in whole groups, at random; of each class at least two thirds stay.
 
-    Where whole groups do not make up half of that, as when each class lies in one folder, single photos are chosen.
+    Where whole groups do not make up half of that, as when all answers lie in one folder, single photos are chosen.
 
     Parameters
     ----------
@@ -134,15 +135,15 @@ def hold_out(targets: IndexArray, groups: IndexArray, rng: np.random.Generator) 
 
 def _held_out(targets: IndexArray, groups: IndexArray, rng: np.random.Generator) -> NDArray[np.bool_]:
     room = round(SHARE_HELD_OUT * len(targets))
-    n_left = np.bincount(targets)
+    room_of_class = (MOST_OF_A_CLASS * np.bincount(targets)).astype(np.int64)
     is_held_out = np.zeros(len(targets), np.bool_)
     by_group = np.argsort(groups, kind="stable")
     members = np.split(by_group, np.flatnonzero(np.diff(groups[by_group])) + 1)
     for group in rng.permutation(len(members)):
-        n_taken = np.bincount(targets[members[group]], minlength=len(n_left))
-        if len(members[group]) <= room and (n_left > n_taken)[n_taken > 0].all():
+        taken, n_taken = np.unique(targets[members[group]], return_counts=True)
+        if len(members[group]) <= room and (n_taken <= room_of_class[taken]).all():
             is_held_out[members[group]] = True
-            n_left -= n_taken
+            room_of_class[taken] -= n_taken
             room -= len(members[group])
     return is_held_out
 
@@ -190,9 +191,14 @@ def _probe(embeddings: FloatArray, targets: IndexArray, is_held_out: NDArray[np.
 def _counts(predicted: IndexArray, truth: IndexArray, groups: IndexArray) -> IndexArray:
     """Count (3, n_groups, n_classes): rightly predicted, predicted, and true photos of each class in each group."""
     classes, numbers = np.unique(truth), np.unique(groups, return_inverse=True)[1]
-    of_group = numbers == np.arange(numbers.max() + 1)[:, None]
-    is_true, is_predicted = truth[:, None] == classes, predicted[:, None] == classes
-    return np.stack([of_group.astype(np.int64) @ kind for kind in (is_true & is_predicted, is_predicted, is_true)])
+    counts = np.zeros((3, numbers.max() + 1, len(classes)), np.int64)
+    of_truth = np.searchsorted(classes, truth)
+    is_known = np.isin(predicted, classes)  # of others there is nothing to be right about
+    of_prediction = np.searchsorted(classes, predicted[is_known])
+    np.add.at(counts[2], (numbers, of_truth), 1)
+    np.add.at(counts[1], (numbers[is_known], of_prediction), 1)
+    np.add.at(counts[0], (numbers, of_truth), predicted == truth)
+    return counts
 
 
 def _macro_f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -67,7 +67,7 @@ class PhotoEmbeddings:
             self.enter(rows, self._embedder.embed(self._dataset, rows, precision), precision)
             return
         parts.extract(self._embedder, self._dataset, rows, precision)
-        found = list(parts.read(rows))
+        found = list(parts.read(rows, self._dataset.cache.fingerprints(rows), precision))
         if found:
             in_order, embeddings = (np.concatenate(each) for each in zip(*found, strict=True))
             self.enter(in_order, embeddings, precision)
@@ -81,8 +81,7 @@ class PhotoEmbeddings:
 
     def exact(self, rows: IndexArray) -> FloatArray:
         """Return (n, n_features) fp32 embeddings of `rows`, made if they are missing; NaN where one cannot be read."""
-        if len(self.missing(rows, exactly=True)):
-            return self._embedder.embed(self._dataset, rows)
+        self.make(self.missing(rows, exactly=True), "fp32")
         return self.table.of(rows)
 
     def stream(self, rows: IndexArray) -> Iterator[tuple[IndexArray, FloatArray]]:
@@ -97,7 +96,7 @@ class PhotoEmbeddings:
         parts = self._current_parts()
         if parts is not None:
             parts.extract(self._embedder, self._dataset, others, "fp32")
-            yield from parts.read(others)
+            yield from parts.read(others, self._dataset.cache.fingerprints(others), "fp32")
             return
         for some in _in_goes(others):
             embeddings = self._embedder.embed(self._dataset, some)

@@ -10,7 +10,7 @@ import torch
 
 from camera_trap_al.pools import FloatArray
 
-__all__ = ["SAMPLE", "Precision", "autocast", "choose_precision", "worst_cosine"]
+__all__ = ["SAMPLE", "Precision", "autocast", "choose_precision", "is_always_exact", "worst_cosine"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,25 +33,27 @@ def choose_precision(setting: str, device: torch.device, measure: Callable[[], f
     measure
         Gives the lowest cosine, over a sample of photos, between an embedding in fp32 and in bf16; called if needed.
     """
-    if setting == "fp32" or (setting == "auto" and not _is_fast_in_bf16(device)):
+    if is_always_exact(setting, device):
         return "fp32"
     cosine = measure()
     if setting == "auto":
         chosen: Precision = "bf16" if cosine >= LOWEST_COSINE else "fp32"
-        logger.info("Precision: %s (lowest cosine between embeddings in bf16 and fp32: %.4f)", chosen, cosine)
+        logger.info("Precision: %s (of some photos, the worst has a cosine of %.4f to fp32 in bf16)", chosen, cosine)
         return chosen
     if device.type == "cpu" or cosine < LOWEST_COSINE:
         logger.warning(
-            "precision='bf16' changes the embeddings that photos are chosen by: the lowest cosine between those in "
-            "bf16 and in fp32, over %d photos, is %.4f. Validation, predictions and export stay in fp32.",
-            SAMPLE,
+            "precision='bf16' changes the embeddings that photos are chosen by: of some photos that were tried, the "
+            "worst has a cosine of %.4f between bf16 and fp32 (1 is no change). Validation, predictions and export "
+            "stay in fp32.",
             cosine,
         )
     return "bf16"
 
 
-def _is_fast_in_bf16(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+def is_always_exact(setting: str, device: torch.device) -> bool:
+    """Say whether a setting means fp32 on a device whatever the network is."""
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return setting == "fp32" or (setting == "auto" and not has_bf16)
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:

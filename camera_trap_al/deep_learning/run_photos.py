@@ -35,6 +35,8 @@ def register_photos(store: RunStore) -> tuple[ExtendedImageFolder, dict[Role, Fo
     with stage(logger, "Looking for photos"):
         scans = scan_data_folders(train, config.path_of("unlabelled_data"), validation)
         catalogue = store.register(scans)
+    if validation is None:  # those of an earlier start, whose folder is gone now
+        catalogue.pools.is_set_aside[catalogue.pools.roles == Role.VALIDATION] = True
     dataset = ExtendedImageFolder(
         catalogue,
         num_workers=config.num_workers,

@@ -39,6 +39,8 @@ class Normalisation:
     ----------
     mean, std
         (3,), per channel R, G, B, in units where white is 1.
+    device
+        Where the images are; the CPU if not given.
 
     Raises
     ------
@@ -46,18 +48,21 @@ class Normalisation:
         If a channel has no spread at all, so that nothing can be divided by it.
     """
 
-    def __init__(self, mean: NDArray[np.floating], std: NDArray[np.floating]) -> None:
+    def __init__(
+        self, mean: NDArray[np.floating], std: NDArray[np.floating], device: torch.device | None = None
+    ) -> None:
         if not np.all(np.asarray(std) > 0):
             raise DataError(
                 f"The standard deviation of the pixels must be above 0; it is {np.asarray(std).tolist()} (red, green, "
                 "blue). Are all photos of one flat colour?"
             )
-        self._scale = torch.from_numpy((1 / np.asarray(std, np.float64)).astype(np.float32)).view(3, 1, 1)
-        self._shift = torch.from_numpy((np.asarray(mean, np.float64) / std).astype(np.float32)).view(3, 1, 1)
+        mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+        self._scale = torch.tensor(1 / std, dtype=torch.float32, device=device).view(3, 1, 1)
+        self._shift = torch.tensor(mean / std, dtype=torch.float32, device=device).view(3, 1, 1)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Normalise (n, 3, height, width) float32 images of 0 to 1, in place."""
-        return images.mul_(self._scale.to(images.device)).sub_(self._shift.to(images.device))
+        return images.mul_(self._scale).sub_(self._shift)
 
     def of_bytes(self, images: Tensor) -> Tensor:
         """Turn (n, height, width, 3) uint8 images into (n, 3, height, width) float32, channels last in memory."""

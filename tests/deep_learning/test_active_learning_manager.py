@@ -816,3 +816,40 @@ def test_unmeasured_validation_photos_are_not_embedded(new_environment):
     environment = new_environment(validate_model=False)
     update(environment)
     assert np.flatnonzero(np.isnan(environment.embeddings).any(axis=1)).tolist() == [15, 16, 17]
+
+
+def test_a_bf16_run_that_goes_on_with_auto_on_a_cpu_embeds_its_candidates_again(start):
+    environment, store = start(precision="bf16")
+    update(environment, store)
+    resumed, _ = start(precision="auto")
+    assert resumed.rows_to_embed().tolist() == environment.pools.unlabelled.tolist()
+
+
+def test_a_network_that_embeds_nothing_is_an_error_and_no_endless_loop(new_environment, monkeypatch):
+    environment = new_environment()
+    monkeypatch.setattr(environment._embedded, "make", lambda rows, precision: None)
+    with pytest.raises(DataError, match="none of 18 photos"):
+        update(environment)
+
+
+def test_training_photos_that_all_vanish_are_told_of(start, own_photos, monkeypatch):
+    environment, store = start(image_cache="off")
+    for photo in (own_photos / "train").glob("*/*.png"):
+        photo.unlink()
+    with pytest.raises(DataError, match="No labelled photo can be read"):
+        update(environment, store)
+
+
+def test_a_drive_that_goes_while_the_run_goes_on_costs_nothing(start, own_photos, tmp_path):
+    environment, store = start(image_cache="off")
+    update(environment, store)
+    answer(environment, store)
+    gone = (own_photos / "unlabelled").rename(tmp_path / "gone")
+    environment._embedded.network = "as after a training"  # so that everything is to be embedded again
+    with pytest.raises(DataError, match="cannot be reached any more"):
+        update(environment, store)
+    assert not len(environment.pools.set_aside)
+    gone.rename(own_photos / "unlabelled")
+    resumed, store = start(image_cache="off")
+    assert resumed.n_answers == 2 and not len(resumed.pools.set_aside)
+    assert update(resumed, store) == ["fit_classifier"]

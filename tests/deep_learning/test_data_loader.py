@@ -1,3 +1,4 @@
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -258,22 +259,44 @@ def test_balanced_draws_a_class_from_as_many_groups_as_possible(targets, n_group
             assert len(used) == min(len(chosen), len(available))
 
 
-def test_balanced_draws_every_photo_of_a_group_in_its_turn():
-    targets, groups = np.zeros(6, np.int64), np.array([0, 0, 0, 0, 1, 1])
-    sampler = BalancedBatchSampler(np.arange(6), targets, rng(), 1, 2, groups)
-    drawn = Counter(row for _ in range(200) for batch in sampler for row in batch)
+def shares_drawn(groups, n_samples, n_batches=400):
+    """How often each photo of one class is drawn, as a share of all draws."""
+    sampler = BalancedBatchSampler(np.arange(len(groups)), np.zeros(len(groups), np.int64), rng(), 1, n_samples, groups)
+    drawn = []
+    while len(drawn) < n_batches * n_samples:
+        drawn += [row for batch in sampler for row in batch]
+    return np.bincount(drawn, minlength=len(groups)) / len(drawn)
+
+
+def test_large_groups_are_drawn_more_often_than_small_ones_as_they_have_more_photos():
+    """500 photos of one place each, and 100 of one site: in batches of 10, that site has one photo of ten at most."""
+    groups = np.concatenate([np.arange(500), np.full(100, 500)])
+    shares = shares_drawn(groups, 10)
+    # Without groups 1/6 of the draws would be from the site. It is in a batch unless all ten draws miss it, that is
+    # with probability 1 - (5/6)^10 = 0.84, give or take what was drawn before; then with one of ten photos.
+    assert shares[500:].sum() == pytest.approx(0.084, abs=0.01)
+    assert shares[:500].sum() == pytest.approx(0.916, abs=0.01)
+    assert shares[:500].max() < 8 * shares[:500].mean(), "and no photo is preferred"
+
+
+def test_photos_of_two_groups_take_turns():
+    shares = shares_drawn(np.array([0, 0, 0, 0, 1, 1]), 2, n_batches=600)
     # 600 batches of one photo from each group.
-    assert all(abs(drawn[row] - 150) < 4 * 11 for row in range(4)) and all(
-        abs(drawn[row] - 300) < 4 * 13 for row in (4, 5)
-    )
+    assert all(abs(1200 * share - 150) < 4 * 11 for share in shares[:4])
+    assert all(abs(1200 * share - 300) < 4 * 13 for share in shares[4:])
 
 
-def test_photos_of_one_folder_have_one_number(dataset):
-    numbers = dataset.folders(np.array([9, 14, 10, 0, 3, 4, 15]))
-    assert numbers[0] == numbers[2] and numbers[3] == numbers[4]
-    assert (
-        len(set(numbers.tolist())) == 5
-    )  # site0, site1, train/badger, train/deer and, another folder, validation/badger
+def test_photos_of_one_folder_are_a_group_unless_it_is_that_of_their_class(own_photos):
+    for name in ("a.png", "b.png"):
+        (own_photos / "train" / "deer" / "site7").mkdir(exist_ok=True)
+        shutil.copy(own_photos / "train" / "deer" / "t0.png", own_photos / "train" / "deer" / "site7" / name)
+    dataset = ExtendedImageFolder.from_folders(own_photos / "train", own_photos / "unlabelled")
+    paths = dataset.catalogue.paths
+    numbers = dict(zip(paths, dataset.groups(np.arange(len(paths))).tolist(), strict=True))
+    assert numbers["deer/site7/a.png"] == numbers["deer/site7/b.png"] != numbers["deer/t0.png"]
+    assert numbers["deer/t0.png"] != numbers["deer/t1.png"]
+    assert numbers["site0/u_deer.png"] == numbers["site0/u_fox.png"] != numbers["site1/u_fox.png"]
+    assert len(set(numbers.values())) == 9 + 1 + 2
 
 
 @pytest.mark.parametrize(
@@ -283,6 +306,6 @@ def test_photos_of_one_folder_have_one_number(dataset):
 def test_where_decoded_photos_are_kept_can_be_chosen(photos, tmp_path, mode, told):
     dataset = ExtendedImageFolder.from_folders(photos / "train", cache_dir=tmp_path / "kept", image_cache=mode)
     dataset.cache.fill(np.arange(9))
-    assert told.format(folder=tmp_path / "kept") in dataset.cache.description
+    assert told.format(folder=tmp_path / "kept") in dataset.cache.describe(np.arange(9))
     assert (tmp_path / "kept" / "images.u8").exists() == (mode == "auto")
     torch.testing.assert_close(dataset[5][0], plain_pixels(photos / "train" / "deer" / "t1.png"), atol=1, rtol=0)

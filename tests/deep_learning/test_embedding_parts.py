@@ -14,9 +14,9 @@ def expected(dataset, rows):
     return dataset.cache.images(rows).mean(axis=(1, 2)).astype(np.float32)
 
 
-def everything(parts, rows=ALL):
+def everything(parts, dataset, rows=ALL, precision="bf16"):
     """Rows and embeddings of all files together, ascending by row."""
-    found = list(parts.read(rows))
+    found = list(parts.read(rows, dataset.cache.fingerprints(rows), precision))
     if not found:
         return [], np.empty((0, 3))
     in_files, embeddings = (np.concatenate(each) for each in zip(*found, strict=True))
@@ -42,11 +42,11 @@ def small_parts(monkeypatch):
 def test_embeddings_are_put_down_in_files_and_read_back(new_parts, dataset, tmp_path, mean_colours):
     parts = new_parts()
     parts.extract(mean_colours(2), dataset, ALL[::-1], "fp32")
-    rows, embeddings = everything(parts)
+    rows, embeddings = everything(parts, dataset)
     assert rows == ALL.tolist()
     np.testing.assert_allclose(embeddings, expected(dataset, ALL))
     assert len(list((tmp_path / "parts").iterdir())) == 5  # 18 photos, four a file
-    rows, embeddings = everything(parts, np.array([11, 3]))
+    rows, embeddings = everything(parts, dataset, np.array([11, 3]))
     assert rows == [3, 11]
     np.testing.assert_allclose(embeddings, expected(dataset, np.array([3, 11])))
 
@@ -57,7 +57,7 @@ def test_what_is_there_is_not_embedded_again_also_after_a_restart(new_parts, dat
     again = new_parts()
     again.extract(network, dataset, ALL, "fp32")
     assert sorted(network.embedded) == ALL.tolist()
-    np.testing.assert_allclose(everything(again)[1], expected(dataset, ALL))
+    np.testing.assert_allclose(everything(again, dataset)[1], expected(dataset, ALL))
 
 
 def test_after_a_kill_only_the_part_in_work_is_lost(new_parts, dataset, mean_colours):
@@ -77,7 +77,7 @@ def test_after_a_kill_only_the_part_in_work_is_lost(new_parts, dataset, mean_col
     parts = new_parts()
     parts.extract(network, dataset, ALL, "fp32")
     assert network.embedded == ALL[8:].tolist()
-    np.testing.assert_allclose(everything(parts)[1], expected(dataset, ALL))
+    np.testing.assert_allclose(everything(parts, dataset)[1], expected(dataset, ALL))
 
 
 def test_bf16_does_not_do_where_fp32_is_wanted(new_parts, dataset, mean_colours):
@@ -87,14 +87,14 @@ def test_bf16_does_not_do_where_fp32_is_wanted(new_parts, dataset, mean_colours)
     assert network.embedded == ALL[:6].tolist()
     parts.extract(network, dataset, ALL[:3], "fp32")
     assert network.embedded == [*ALL[:6], *ALL[:3]]
-    found = everything(new_parts(), ALL[:6])[1]  # of two embeddings of a photo, the later one
+    found = everything(new_parts(), dataset, ALL[:6])[1]  # of two embeddings of a photo, the later one
     np.testing.assert_allclose(found - expected(dataset, ALL[:6]), np.repeat([[0.0], [0.25]], 3, axis=0) * np.ones(3))
 
 
 def test_files_of_another_network_are_removed(new_parts, dataset, tmp_path, mean_colours):
     new_parts().extract(mean_colours(2), dataset, ALL, "fp32")
     other = new_parts("another")
-    assert everything(other)[0] == []
+    assert everything(other, dataset)[0] == []
     assert not list((tmp_path / "parts").glob("*.npz"))
 
 
@@ -115,8 +115,8 @@ def test_a_damaged_file_is_made_again(new_parts, dataset, tmp_path, caplog, dama
     damage(damaged)
     network, parts = mean_colours(2), new_parts()
     parts.extract(network, dataset, ALL, "fp32")
-    np.testing.assert_allclose(everything(parts)[1], expected(dataset, ALL))
-    np.testing.assert_allclose(everything(new_parts())[1], expected(dataset, ALL))
+    np.testing.assert_allclose(everything(parts, dataset)[1], expected(dataset, ALL))
+    np.testing.assert_allclose(everything(new_parts(), dataset)[1], expected(dataset, ALL))
 
 
 def test_what_a_kill_left_half_written_does_not_count(new_parts, dataset, tmp_path, mean_colours):
@@ -125,7 +125,7 @@ def test_what_a_kill_left_half_written_does_not_count(new_parts, dataset, tmp_pa
     (tmp_path / "parts" / "part_000001.new.npz").write_bytes(whole.read_bytes()[:50])
     parts = new_parts()
     parts.extract(mean_colours(2), dataset, ALL, "fp32")
-    np.testing.assert_allclose(everything(new_parts())[1], expected(dataset, ALL))
+    np.testing.assert_allclose(everything(new_parts(), dataset)[1], expected(dataset, ALL))
 
 
 def test_a_photo_that_changed_is_embedded_again(new_parts, own_photos, mean_colours):
@@ -138,7 +138,7 @@ def test_a_photo_that_changed_is_embedded_again(new_parts, own_photos, mean_colo
     network, parts = mean_colours(2), new_parts()
     parts.extract(network, changed, ALL, "fp32")
     assert network.embedded == [10]
-    np.testing.assert_allclose(everything(parts)[1], expected(changed, ALL))
+    np.testing.assert_allclose(everything(parts, changed)[1], expected(changed, ALL))
 
 
 def test_unreadable_photos_are_left_out(new_parts, own_photos, caplog, mean_colours):
@@ -147,5 +147,34 @@ def test_unreadable_photos_are_left_out(new_parts, own_photos, caplog, mean_colo
     parts = new_parts()
     with caplog.at_level(logging.INFO):
         parts.extract(mean_colours(2), dataset, np.arange(15), "fp32")
-    assert everything(parts)[0] == [row for row in range(15) if row != 10]
+    assert everything(parts, dataset, np.arange(15))[0] == [row for row in range(15) if row != 10]
     assert set(dataset.cache.unreadable) == {10}
+
+
+def test_what_was_embedded_of_an_older_photo_is_not_given(new_parts, own_photos, mean_colours):
+    folders = (own_photos / "train", own_photos / "unlabelled")
+    dataset = ExtendedImageFolder.from_folders(*folders)
+    new_parts().extract(mean_colours(2), dataset, np.arange(15), "fp32")
+    dataset.catalogue.path(10).write_bytes(b"no picture any more")
+    changed = ExtendedImageFolder.from_folders(*folders)
+    parts = new_parts()
+    parts.extract(mean_colours(2), changed, np.arange(15), "fp32")
+    assert everything(parts, changed, np.arange(15))[0] == [row for row in range(15) if row != 10]
+
+
+def test_what_is_in_bf16_is_not_given_where_fp32_is_wanted(new_parts, dataset, mean_colours):
+    parts = new_parts()
+    parts.extract(mean_colours(2), dataset, ALL[:4], "bf16")
+    parts.extract(mean_colours(2), dataset, ALL[4:8], "fp32")
+    assert everything(parts, dataset, ALL, "fp32")[0] == [4, 5, 6, 7]
+    assert everything(parts, dataset, ALL, "bf16")[0] == [*range(8)]
+
+
+def test_only_the_files_of_the_rows_are_opened(new_parts, dataset, mean_colours, monkeypatch):
+    parts = new_parts()
+    parts.extract(mean_colours(2), dataset, ALL, "fp32")
+    opened = []
+    load = np.load
+    monkeypatch.setattr(np, "load", lambda file: opened.append(file) or load(file))
+    assert everything(parts, dataset, np.array([9]))[0] == [9]
+    assert len(opened) == 1

@@ -106,3 +106,10 @@ def test_an_empty_table_is_not_saved():
 def test_the_digest_names_the_content():
     first, same, other = np.arange(3), np.arange(3), np.array([0, 1, 3])
     assert digest(first) == digest(same) != digest(other)
+
+
+def test_an_embedding_without_a_photo_is_refused_and_overwrites_nothing():
+    table = filled([3, 5])
+    with pytest.raises(ValueError, match="fingerprint"):
+        table.put(np.array([4]), embeddings_of([4]), np.zeros(1, np.uint64), "net")
+    np.testing.assert_array_equal(table.of(np.array([3, 5])), embeddings_of([3, 5]))

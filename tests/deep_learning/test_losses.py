@@ -3,6 +3,7 @@ import logging
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from camera_trap_al.deep_learning.losses import ContrastiveLoss, SoftmaxLoss, TripletLoss, build_loss
@@ -84,6 +85,16 @@ def test_contrastive_loss_equals_plain_loops(seed, dtype):
     value = ContrastiveLoss(MARGIN)(embeddings, targets, generator())
     assert value.loss.item() == pytest.approx(sum(active) / len(active), rel=1e-5)
     assert value.active_share.item() == pytest.approx(len(active) / len(terms))
+
+
+@pytest.mark.parametrize("loss", [*METRIC_LOSSES, SoftmaxLoss()], ids=str)
+def test_no_step_waits_for_a_value(loss):
+    """Tensors without values stand for those of a GPU: who asks for one, to decide what to do, gets an error."""
+    with FakeTensorMode():
+        outputs = torch.empty(14, 5, requires_grad=True)
+        value = loss(outputs, torch.empty(14, dtype=torch.int64), generator())
+        value.loss.backward()
+        assert outputs.grad.shape == (14, 5) and value.active_share.shape == ()
 
 
 def on_a_line(*places):
