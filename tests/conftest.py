@@ -7,16 +7,17 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 DATA_VARIABLE = "CAMERA_TRAP_AL_DATA"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what needs the shared photos on a machine without them."""
-    if os.environ.get(DATA_VARIABLE):
-        return
-    without = [item for item in items if item.get_closest_marker("data")]
+    """Deselect what needs the shared photos, or a GPU, on a machine without them."""
+    there = {"data": bool(os.environ.get(DATA_VARIABLE)), "gpu": torch.cuda.is_available()}
+    missing = [name for name, is_there in there.items() if not is_there]
+    without = [item for item in items if any(item.get_closest_marker(name) for name in missing)]
     config.hook.pytest_deselected(items=without)
     items[:] = [item for item in items if item not in without]
 

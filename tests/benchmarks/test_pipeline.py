@@ -36,7 +36,7 @@ def test_every_part_prints_its_lines_with_ratio_bound_and_verdict(data: Path) ->
         "a batch of 4, augmented",
         "what loading adds to a step",
         "embedding 8 cached photos, resnet18, fp32",
-        'embedding 8 cached photos, resnet18, "bf16"',
+        'embedding 8 cached photos, resnet18, "bf16" on a CPU',
         "triplet loss, hardest",
         "triplet loss, random",
         "triplet loss, semi_hard",
@@ -44,6 +44,14 @@ def test_every_part_prints_its_lines_with_ratio_bound_and_verdict(data: Path) ->
         "starting a run on 60 registered photos",
     ):
         assert what in told, lines
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_loading_embedding_and_losses_are_measured_too(data: Path) -> None:
+    told = "\n".join(run(data, "loading", "embedding", "losses", "--device", "cuda"))
+    for what in ("what loading adds to a step", "bare forward on random tensors, channels last, bf16", "hardest"):
+        assert what in told
+    assert "on a CPU" not in told
 
 
 def test_decoders_are_compared_in_time_and_pixels(data: Path) -> None:

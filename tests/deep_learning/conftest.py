@@ -42,15 +42,6 @@ COLOURS = {"badger": (60, 60, 60), "deer": (170, 110, 50), "fox": (200, 60, 20)}
 N_TRAIN = {"badger": 4, "deer": 3, "fox": 2}
 
 
-def pytest_collection_modifyitems(config, items):
-    """Deselect what needs a GPU on a machine without one."""
-    if torch.cuda.is_available():
-        return
-    without = [item for item in items if item.get_closest_marker("gpu")]
-    config.hook.pytest_deselected(items=without)
-    items[:] = [item for item in items if item not in without]
-
-
 def write_photo(path: Path, colour: tuple[int, int, int], rng: np.random.Generator) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = rng.integers(-40, 41, (24, 32, 3))
