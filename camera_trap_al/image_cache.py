@@ -213,7 +213,8 @@ class ImageCache:
             If one of them cannot be read.
         """
         images, is_read = self.read(rows)
-        for row in rows[~is_read].tolist():
+        if not is_read.all():
+            row = int(rows[~is_read][0])
             raise DataError(self.unreadable[row], self._photos.path(row))
         return images
 

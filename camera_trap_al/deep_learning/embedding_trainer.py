@@ -169,7 +169,7 @@ class EmbeddingTrainer(Embedder):
             self.net,
             self._loss,
             torch.optim.Adam(trained, lr=stage.lr, weight_decay=stage.weight_decay),
-            Normalisation(self.pixel_mean, self.pixel_std, self.device),
+            self._normalisation(),
             BatchNorms(self.net, self._config.freeze_batchnorm),
             self.scoring_precision(dataset, rows),
             torch.Generator(self.device).manual_seed(seed),
@@ -184,17 +184,19 @@ class EmbeddingTrainer(Embedder):
         for whoever takes them.
         """
         begun: deque[tuple[EvaluationBatch, Callable[[], FloatArray]]] = deque()
-        batch_size = self._config.extract_embedding_batch_size
+        normalise, batch_size = self._normalisation(), self._config.extract_embedding_batch_size
         for batch in evaluation_batches(dataset, rows, batch_size, self.device):
-            begun.append((batch, on_its_way(self._embedded(batch.images, precision))))
+            begun.append((batch, on_its_way(self._embedded(batch.images, normalise, precision))))
             if len(begun) > 1:
                 yield self._in_order(*begun.popleft())
         while begun:
             yield self._in_order(*begun.popleft())
 
-    def _embedded(self, images: Tensor, precision: Precision) -> Tensor:
+    def _normalisation(self) -> Normalisation:
+        return Normalisation(self.pixel_mean, self.pixel_std, self.device)
+
+    def _embedded(self, images: Tensor, normalise: Normalisation, precision: Precision = "fp32") -> Tensor:
         """Embed (n, 224, 224, 3) uint8 images; the result stays on the device."""
-        normalise = Normalisation(self.pixel_mean, self.pixel_std, self.device)
         net = self.net.embedding if isinstance(self.net, SoftmaxNet) else self.net
         net.eval()
         with _full_precision(), torch.inference_mode(), autocast(self.device, precision):
@@ -229,14 +231,15 @@ class EmbeddingTrainer(Embedder):
 
     def _worst_cosine(self, images: ImageArray) -> float:
         centres = torch.from_numpy(crop_centre(images))
-        exact, quick = (self._embedded(centres, precision).cpu().numpy() for precision in ("fp32", "bf16"))
-        return worst_cosine(exact, quick)
+        exact = self._embedded(centres, self._normalisation())
+        quick = self._embedded(centres, self._normalisation(), "bf16")
+        return worst_cosine(exact.cpu().numpy(), quick.cpu().numpy())
 
     def seconds_per_photo(self, images: ImageArray) -> float:
         """Measure how long embedding takes, on (n, 256, 256, 3) images."""
         centres = torch.from_numpy(crop_centre(images))
         start = time.perf_counter()
-        self._embedded(centres, "fp32").cpu()
+        self._embedded(centres, self._normalisation()).cpu()
         return (time.perf_counter() - start) / len(images)
 
     def digest(self) -> str:
