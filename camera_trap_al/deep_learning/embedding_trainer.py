@@ -146,15 +146,7 @@ class EmbeddingTrainer(Embedder):
         self.optimizer_state = training.optimizer_state()
         if training.has_collapsed:
             self.restore(before)
-            logger.warning(
-                "The embeddings fell into one point: the mean distance between them went from %.3g to %.3g. The run "
-                "goes on with the network as it was before this training. A smaller embedding_%s_lr than %g, or "
-                "another embedding_loss_data_strategy, may help.",
-                training.first_distance,
-                training.late_distance,
-                stage.name,
-                stage.lr,
-            )
+            _warn_of_collapse(training, stage)
         if not all(torch.isfinite(tensor).all() for tensor in self.net.state_dict().values()):
             raise DataError(
                 f"The training of the embedding network went astray: its weights are not numbers any more. Choose a "
@@ -263,6 +255,18 @@ class EmbeddingTrainer(Embedder):
     def checkpoint(self, classes: Sequence[str]) -> dict[str, Any]:
         """Give the network as the plain dict that ``embedding_model_weights.pt`` holds (see `network_as_dict`)."""
         return network_as_dict(self.net, self.optimizer_state, self._config, classes)
+
+
+def _warn_of_collapse(training: Training, stage: TrainingStage) -> None:
+    logger.warning(
+        "The embeddings fell into one point: the mean distance between them went from %.3g to %.3g. The run goes on "
+        "with the network as it was before this training. A smaller embedding_%s_lr than %g, or another "
+        "embedding_loss_data_strategy, may help.",
+        training.first_distance,
+        training.late_distance,
+        stage.name,
+        stage.lr,
+    )
 
 
 def _full_precision() -> AbstractContextManager[None]:

@@ -32,6 +32,13 @@ class MeanColours(Embedder):
             yield colours
 
 
+@pytest.fixture(autouse=True)
+def _the_same_weights_whatever_ran_before():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
 @pytest.fixture
 def mean_colours():
     """The class of that network."""
