@@ -8,11 +8,13 @@
     +- LabelFileError (ValueError)      a label file cannot be accepted
     +- EmptyPoolError                   a query was asked and nothing is unlabelled
     +- CheckpointError                  a run on disk cannot be continued
+    +- DiskFullError (OSError)          there is no room for a file of the run
     +- WeightsUnavailableError          pretrained weights cannot be had
 
 Each message says what is wrong, where, and what to do; the attributes carry the same evidence for programs.
 """
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "DiskFullError",
     "EmptyPoolError",
     "LabelFault",
     "LabelFileError",
@@ -121,6 +124,26 @@ class CheckpointError(CameraTrapALError):
     def __init__(self, message: str, path: Path) -> None:
         super().__init__(message)
         self.path = path
+
+
+class DiskFullError(CameraTrapALError, OSError):
+    """There is no room on the disk for a file of a run.
+
+    Attributes
+    ----------
+    path
+        The file that could not be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(errno.ENOSPC, "no room is left on the disk", str(path))
+        self.path = path
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: cannot be written, since {self.strerror}. Make room there and start again with the same "
+            "settings: the run goes on, and no label is lost."
+        )
 
 
 class WeightsUnavailableError(CameraTrapALError):

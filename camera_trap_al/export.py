@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from camera_trap_al.classifier import EmbeddingClassifier
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
+from camera_trap_al.deep_learning.network_file import write_network
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.files import written_aside
 
@@ -51,7 +51,7 @@ def export_model(
     _save_array(folder / "dataset_mean.npy", trainer.pixel_mean)
     _save_array(folder / "dataset_std.npy", trainer.pixel_std)
     with written_aside(folder / "embedding_model_weights.pt") as prepared:
-        torch.save(trainer.checkpoint(classes), prepared)
+        write_network(trainer.checkpoint(classes), prepared)
     scaler = fitted.scaler
     varies = scaler.span == scaler.maximum - scaler.minimum
     divisible = {"maximum": np.where(varies, scaler.maximum, scaler.minimum + 1)}

@@ -215,7 +215,8 @@ class ImageCache:
         images, is_read = self.read(rows)
         if not is_read.all():
             row = int(rows[~is_read][0])
-            raise DataError(self.unreadable[row], self._photos.path(row))
+            path = self._photos.path(row)
+            raise DataError(f"{path}: {self.unreadable[row]}", path)
         return images
 
     def _is_kept(self, rows: IndexArray) -> NDArray[np.bool_]:
@@ -229,14 +230,14 @@ class ImageCache:
             try:
                 image = read_photo(self._photos.path(row), self._squeeze)
             except DataError as error:
-                self.unreadable[row] = str(error)
+                self.unreadable[row] = str(error).removeprefix(f"{error.path}: ")
                 if getattr(error.__cause__, "errno", None) is None:  # bad bytes stay bad
                     break
             else:
                 if self.fingerprints(np.array([row]))[0]:
                     self.unreadable.pop(row, None)
                     return image
-                self.unreadable[row] = f"{self._photos.path(row)}: was there and is gone."
+                self.unreadable[row] = "was there and is gone."
         return None
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from camera_trap_al.exceptions import DataError
 
@@ -62,19 +62,21 @@ def read_photo(path: Path, squeeze: Squeeze = squeeze) -> ImageArray:
         If the photo cannot be opened or decoded, is truncated, or has more than 178 million pixels.
     """
     try:
+        if not path.stat().st_size:
+            raise ValueError("the file is empty")
         with path.open("rb") as file, Image.open(file, formats=FORMATS) as photo:
             if photo.width * photo.height > MAX_PIXELS:
-                raise DataError(f"{path}: has {photo.width} x {photo.height} pixels, more than can be decoded.", path)
+                raise Image.DecompressionBombError
             pixels = _decoded_quickly(photo, file)
             if pixels is None:
                 pixels = _decoded(photo)
             # A TIFF is turned when it is decoded and forgets its orientation, so only now may that be asked for.
             turn = TURNS.get(_orientation(photo), lambda image: image)
         return np.ascontiguousarray(turn(squeeze(pixels)))
-    except (DataError, MemoryError):
+    except MemoryError:
         raise
     except Exception as error:  # at damaged bytes Pillow raises almost anything: struct.error, TypeError, IndexError
-        raise DataError(f"{path}: cannot be read as an image ({_reason(error)}).", path) from error
+        raise DataError(f"{path}: cannot be read as a photo: {_reason(error)}.", path) from error
 
 
 def _orientation(photo: Image.Image) -> int:
@@ -122,4 +124,8 @@ def _decoded(photo: Image.Image) -> ImageArray:
 
 def _reason(error: Exception) -> str:
     """Say what went wrong without the path, which the message around it names."""
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has more than {MAX_PIXELS // 10**6} million pixels"
+    if isinstance(error, UnidentifiedImageError):
+        return f"it is none of {', '.join(FORMATS)}"
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from camera_trap_al.files import written_aside
+from camera_trap_al.files import size_told, written_aside
 from camera_trap_al.images import IMAGE_BYTES, IMAGE_SHAPE, ImageArray
 from camera_trap_al.pools import IndexArray
 
@@ -152,8 +152,8 @@ class PixelStore:
         room = min(int(max_gb * GIGABYTE), taken + int(SHARE_OF_FREE * free))
         self.capacity = room // IMAGE_BYTES
         self.description = (
-            f"decoded photos are kept in {where}: at most {self.capacity} ({room / GIGABYTE:.1f} GB; "
-            f"{free / GIGABYTE:.1f} GB are free there)"
+            f"decoded photos are kept in {where}: at most {self.capacity} ({size_told(room)}; "
+            f"{size_told(free)} are free there)"
         )
         logger.info("Cache: %s", self.description)
 

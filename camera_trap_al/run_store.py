@@ -15,8 +15,8 @@ import numpy as np
 
 from camera_trap_al import photo_table, run_folder
 from camera_trap_al.config import RunConfig
-from camera_trap_al.exceptions import CheckpointError, LabelFault, LabelFileError
-from camera_trap_al.files import aside, flush, write_csv, written_aside
+from camera_trap_al.exceptions import CheckpointError, DiskFullError, LabelFault, LabelFileError
+from camera_trap_al.files import aside, prepared_aside, write_csv, written_aside
 from camera_trap_al.photo_folders import RUN_DATABASE, Catalogue, FolderScan
 from camera_trap_al.pools import IndexArray, Role
 from camera_trap_al.query import Answer, Query
@@ -99,6 +99,7 @@ class RunStore:
         stored = store._settings()
         if store._has_begun():
             store.config = _with_kept_settings(config, stored)
+            logger.info("Going on with the run in %s", folder)
         else:
             store._begin(config if config.seed is not None else replace(config, seed=stored.get("seed")))
         return store
@@ -118,6 +119,8 @@ class RunStore:
                 yield connection
                 connection.execute("COMMIT")
         except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise DiskFullError(self.database) from error
             raise CheckpointError(
                 f"{self.database}: the run database cannot be used ({error}). If another program has it open, close it "
                 "and start again; if the file is damaged, put back a copy of it.",
@@ -297,9 +300,8 @@ class RunStore:
         """
         checksums = []
         for artefact in artefacts:
-            prepared = aside(self.folder / artefact.file)
-            artefact.write(prepared)
-            flush(prepared)
+            with prepared_aside(self.folder / artefact.file) as prepared:
+                artefact.write(prepared)
             checksums.append((artefact.file, _sha256(prepared), json.dumps(dict(artefact.lineage))))
         with self._transaction() as db:
             db.executemany("INSERT OR REPLACE INTO artefacts VALUES (?, ?, ?)", checksums)

@@ -10,6 +10,7 @@ import numpy as np
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.deep_learning.device import describe_device
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
+from camera_trap_al.files import size_told
 from camera_trap_al.images import IMAGE_BYTES
 from camera_trap_al.pools import UNLABELLED, Role
 
@@ -64,7 +65,7 @@ def _photo_lines(env: ActiveLearningEnvironment) -> list[tuple[str, str]]:
         passed_over = f" (passed over: {', '.join(skipped)})" if skipped else ""
         lines.append((titles[role], f"{len(scan.photos)} photos in {scan.root}{passed_over}"))
     if _n_others(env):
-        drawn = f"{len(env.candidates)} of the unlabelled photos, drawn by lot, are looked at before each question"
+        drawn = f"{len(env.candidates)} of the unlabelled photos, drawn by lot, are those that questions are about"
         lines.append(("Candidates", f"{drawn} (candidate_pool)"))
     if env.n_answers:
         lines.append(("Labels", f"{env.n_answers} answers so far, {len(env.pools.unlabelled)} photos to go"))
@@ -84,7 +85,7 @@ def _device(env: ActiveLearningEnvironment) -> str:
 
 
 def _disk(env: ActiveLearningEnvironment, run_dir: Path) -> str:
-    return f"{_bytes_needed(env) / 1e9:.1f} GB needed, {shutil.disk_usage(run_dir).free / 1e9:.1f} GB free"
+    return f"{size_told(_bytes_needed(env))} needed, {size_told(shutil.disk_usage(run_dir).free)} free"
 
 
 def _bytes_needed(env: ActiveLearningEnvironment) -> int:

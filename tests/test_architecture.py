@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "camera_trap_al"
 
 # A module may import from any group before its own. Within a group only what is listed in WITHIN.
 LAYERS = [
-    {"exceptions", "logs", "query", "files", "pools", "parallel"},
+    {"exceptions", "logs"},
+    {"query", "files", "pools", "parallel"},
     {"images", "interchange"},
     {"pixel_store", "image_cache", "photo_folders"},
     {"active_learning_methods", "estimators"},

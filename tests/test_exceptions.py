@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from camera_trap_al.exceptions import (
     CheckpointError,
     ConfigError,
     DataError,
+    DiskFullError,
     EmptyPoolError,
     LabelFault,
     LabelFileError,
@@ -37,6 +39,13 @@ def test_bad_input_is_also_a_value_error():
     # DESIGN.md 5 names the builtin of each error in brackets.
     are_value_errors = {name for name in exceptions.__all__ if issubclass(getattr(exceptions, name), ValueError)}
     assert are_value_errors == {"ConfigError", "DataError", "LabelFileError"}
+
+
+def test_a_full_disk_is_also_an_os_error_that_programs_can_tell():
+    error = DiskFullError(PATH)
+    assert isinstance(error, CameraTrapALError) and isinstance(error, OSError)
+    assert (error.errno, error.path, error.filename) == (errno.ENOSPC, PATH, str(PATH))
+    assert str(error).startswith(f"{PATH}: cannot be written, since no room is left on the disk. ")
 
 
 def test_one_config_problem_is_the_message_and_several_are_listed():

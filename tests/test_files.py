@@ -1,8 +1,10 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from camera_trap_al.files import aside, flush, written_aside
+from camera_trap_al.exceptions import DiskFullError
+from camera_trap_al.files import aside, flush, prepared_aside, size_told, written_aside
 
 
 def test_the_file_aside_lies_beside_it_with_its_suffix():
@@ -35,6 +37,48 @@ def test_what_a_failure_left_aside_is_overwritten_by_the_next_write(tmp_path):
     with written_aside(path) as prepared:
         prepared.write_text("new")
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.txt", "new")]
+
+
+def test_a_prepared_file_waits_beside_the_old_one(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with prepared_aside(path) as prepared:
+        prepared.write_text("new")
+    assert (path.read_text(), prepared.read_text()) == ("old", "new")
+
+
+@pytest.mark.parametrize("context", [prepared_aside, written_aside])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.write_bytes(b"too much"),
+        lambda path: np.save(path, np.ones(100_000)),
+        lambda path: np.ones(100_000).tofile(path),
+    ],
+    ids=["bytes", "np.save", "tofile"],
+)
+def test_a_full_disk_is_told_with_the_file_and_leaves_nothing_aside(tmp_path, context, write):
+    path = tmp_path / "a.npy"
+    path.write_text("old")
+    aside(path).symlink_to("/dev/full")  # a device of Linux that answers like a full disk
+    with pytest.raises(DiskFullError, match=r"a\.npy: cannot be written, since no room is left") as caught:
+        with context(path) as prepared:
+            write(prepared)
+    assert caught.value.path == path
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.npy", "old")]
+
+
+def test_any_other_fault_of_a_disk_stays_what_it_is(tmp_path):
+    with pytest.raises(IsADirectoryError), written_aside(tmp_path / "a.txt") as prepared:
+        prepared.mkdir()
+        prepared.write_text("new")
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "told"), [(0, "0 MB"), (49_600_000, "50 MB"), (100_000_000, "0.1 GB"), (20_000_000_000, "20.0 GB")]
+)
+def test_a_small_size_is_told_in_a_smaller_unit(n_bytes, told):
+    assert size_told(n_bytes) == told
 
 
 def test_flushing_changes_nothing(tmp_path):

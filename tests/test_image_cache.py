@@ -312,8 +312,8 @@ def test_unreadable_photos_are_left_out_with_the_reason(open_cache, photos, mode
     assert is_read.tolist() == [True, False, False, True]
     np.testing.assert_array_equal(images, expected(photos, [4, 0]))
     assert set(cache.unreadable) == {1, 3}
-    assert "1.jpg: cannot be read as an image" in cache.unreadable[1]
-    assert "No such file" in cache.unreadable[3]
+    assert cache.unreadable[1].startswith("cannot be read as a photo: ")
+    assert cache.unreadable[3] == "cannot be read as a photo: No such file or directory."
     with pytest.raises(DataError, match=r"1\.jpg") as caught:
         cache.images(np.array([0, 1]))
     assert caught.value.path == photos[1]

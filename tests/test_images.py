@@ -211,22 +211,23 @@ def truncated(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    ("spoil", "reason"),
     [
-        truncated,
-        lambda path: path.write_bytes(b""),
-        lambda path: path.write_text("This is a text file, whatever it is called."),
-        lambda path: path.mkdir(),
-        lambda path: None,
+        (truncated, r"truncated"),
+        (lambda path: path.write_bytes(b""), "the file is empty"),
+        (lambda path: path.write_text("This is a text file, whatever it is called."), "it is none of JPEG, PNG, .*"),
+        (lambda path: path.mkdir(), "directory"),
+        (lambda path: None, "No such file or directory"),
     ],
     ids=["truncated", "empty", "text", "a folder", "not there"],
 )
-def test_what_cannot_be_decoded_is_a_data_error_that_names_it(tmp_path, spoil):
+def test_what_cannot_be_decoded_is_a_data_error_that_names_it(tmp_path, spoil, reason):
     path = tmp_path / "a.jpg"
     spoil(path)
-    with pytest.raises(DataError, match=r"a\.jpg: cannot be read as an image \(.+\)") as caught:
+    with pytest.raises(DataError, match=rf"/a\.jpg: cannot be read as a photo: .*{reason}.*\.$") as caught:
         read_photo(path)
     assert caught.value.path == path
+    assert str(caught.value).count("a.jpg") == 1
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".bmp", ".ppm"])
@@ -262,7 +263,7 @@ def test_a_huge_photo_is_refused_without_decoding(tmp_path, monkeypatch, bound_o
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", bound_of_pillow)  # some programs take Pillow's own bound away
     path = tmp_path / "a.png"
     path.write_bytes(png_of_size(20_000, 20_000))
-    with pytest.raises(DataError, match=r"a\.png: .*(400000000|20000 x 20000) pixels"):
+    with pytest.raises(DataError, match=r"a\.png: .* it has more than 178 million pixels"):
         read_photo(path)
 
 

@@ -677,10 +677,10 @@ def bad_photos(folder: Path) -> dict[str, str]:
     (folder / "bomb.png").write_bytes(header + chunk + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", 0x35AF061E))
     return {
         "truncated.jpg": "truncated",
-        "empty.jpg": "cannot identify",
-        "text.jpg": "cannot identify",
+        "empty.jpg": "the file is empty",
+        "text.jpg": "it is none of JPEG",
         "gone.jpg": "No such file",
-        "bomb.png": "400000000 pixels",
+        "bomb.png": "more than 178 million pixels",
     }
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from camera_trap_al import run_store
+from camera_trap_al import files
 from camera_trap_al.config import RunConfig
-from camera_trap_al.exceptions import CheckpointError, LabelFileError
+from camera_trap_al.exceptions import CheckpointError, DiskFullError, LabelFileError
 from camera_trap_al.files import aside
 from camera_trap_al.photo_folders import FolderScan, scan_data_folders
 from camera_trap_al.pools import UNLABELLED, Role
@@ -98,10 +98,11 @@ def test_a_new_run_has_its_folders_a_drawn_seed_and_nothing_else(tmp_path, caplo
 
 def test_a_run_is_resumed_with_what_it_kept(config, store, caplog):
     caplog.clear()
+    caplog.set_level("INFO")
     resumed = RunStore.open(config)
     assert not is_new(resumed)
     assert resumed.config == store.config
-    assert caplog.messages == []
+    assert caplog.messages == [f"Going on with the run in {store.folder}"]
 
 
 def test_kept_settings_stay_in_force_with_one_warning_per_differing_value(tmp_path, caplog):
@@ -596,7 +597,8 @@ def kill_at_write(monkeypatch, kept):
         if next(calls) == kept:
             raise Killed
 
-    monkeypatch.setattr(run_store, "flush", flush)
+    monkeypatch.setattr(files, "flush", flush)
+    monkeypatch.setattr(files, "_remove", lambda leftover: None)  # nobody clears up after a kill
 
 
 def kill_at_commit(monkeypatch, kept):
@@ -650,6 +652,34 @@ def test_an_altered_or_missing_artefact_is_not_believed(store, caplog, alter):
     alter(store.folder / FILES[0])
     assert versions(store) == [None, "old"]
     assert "embedding.npy is missing or not the file that was saved; it is made again." in caplog.text
+
+
+def test_a_full_disk_leaves_the_old_artefact_and_nothing_else(store):
+    store.save(artefacts("old"))
+    file = artefacts("new")[0].file
+    aside(store.folder / file).symlink_to("/dev/full")
+    with pytest.raises(DiskFullError, match="no room is left"):
+        store.save(artefacts("new"))
+    assert store.lineage_of(file) == dict(artefacts("old")[0].lineage)
+    assert not aside(store.folder / file).is_symlink()
+
+
+def test_a_database_without_room_keeps_what_it_holds(store, register, monkeypatch):
+    register(store)
+    query, connect = store.ask(np.array([3])), sqlite3.connect
+
+    def connect_without_room(*args, **kwargs):
+        connection = connect(*args, **kwargs)
+        connection.execute("PRAGMA max_page_count = 1")  # SQLite takes the present size if that is more
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", connect_without_room)
+    with pytest.raises(DiskFullError, match="no room is left") as caught:
+        store.commit(query, Answer({3: DEER}, source="x" * 100_000))
+    assert caught.value.path == store.database
+    assert store.open_query().rows.tolist() == [3]
+    store.commit(query, Answer({3: DEER}, source="x"))
+    assert store.open_query() is None
 
 
 def test_an_older_version_of_an_artefact_is_not_believed(store):

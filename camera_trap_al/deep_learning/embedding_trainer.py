@@ -163,7 +163,8 @@ class EmbeddingTrainer(Embedder):
             torch.optim.Adam(trained, lr=stage.lr, weight_decay=stage.weight_decay),
             self._normalisation(),
             BatchNorms(self.net, self._config.freeze_batchnorm),
-            self.scoring_precision(dataset, rows),
+            # "bf16" is obeyed here, and warned of when candidates are embedded: once per network.
+            "bf16" if self._config.precision == "bf16" else self.scoring_precision(dataset, rows),
             torch.Generator(self.device).manual_seed(seed),
         )
 

@@ -1,7 +1,9 @@
 """The network as the plain dict that ``embedding_model_weights.pt`` holds, whose shape other programs rely on."""
 
+import io
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +13,7 @@ from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.networks import EmbeddingNet, SoftmaxNet
 from camera_trap_al.run_store import Artefact, RunStore
 
-__all__ = ["NETWORK_FILE", "load_network", "network_artefact", "network_as_dict", "read_network"]
+__all__ = ["NETWORK_FILE", "load_network", "network_artefact", "network_as_dict", "read_network", "write_network"]
 
 NETWORK_FILE = "embedding/embedding_model_weights.pt"
 
@@ -41,7 +43,14 @@ def network_as_dict(
 
 def network_artefact(describe: Callable[[], dict[str, Any]], lineage: Mapping[str, Any]) -> Artefact:
     """Give the file of a network, which is described only if it has to be written."""
-    return Artefact(NETWORK_FILE, lineage, lambda path: torch.save(describe(), path))
+    return Artefact(NETWORK_FILE, lineage, lambda path: write_network(describe(), path))
+
+
+def write_network(network: dict[str, Any], path: Path) -> None:
+    """Write what `network_as_dict` gave."""
+    file = io.BytesIO()  # torch itself does not tell a full disk from any other fault
+    torch.save(network, file)
+    path.write_bytes(file.getbuffer())
 
 
 def read_network(store: RunStore) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:

@@ -247,8 +247,9 @@ def _load_local_weights(net: EmbeddingNet, path: Path) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of a damaged file, the unpickler makes any error there is
+        reason = getattr(error, "strerror", None) or "it is damaged or holds something else"
         raise WeightsUnavailableError(
-            f"pretrained_weights: {path} cannot be read as a file of weights ({_first_line(error)}). It must be "
+            f"pretrained_weights: {path} cannot be read as a file of weights ({reason}). It must be "
             f"the state dict of a torchvision {net.arch_name}, written by torch.save(model.state_dict(), file).",
             path,
         ) from error

@@ -450,11 +450,19 @@ def test_bf16_serves_training_and_candidates_and_fp32_all_else(new_trainer, data
     assert quick.dtype == np.float32
     np.testing.assert_allclose(quick, exact, atol=0.05)
     assert not np.array_equal(quick, exact)
-    trainer.scoring_precision(dataset, np.arange(3))
     computed.clear()
     fitted(trainer, dataset, dataset.pools.labelled, small_config())
     assert set(computed) == {torch.float32, torch.bfloat16}, "float32 from the trial of how much memory is needed"
     assert np.isfinite(trainer.embed(dataset, np.arange(18))).all()
+
+
+def test_each_network_is_warned_of_bf16_once(new_trainer, dataset, small_config, caplog):
+    trainer = new_trainer(precision="bf16")
+    for n_warnings in (1, 2):
+        fitted(trainer, dataset, dataset.pools.labelled, small_config())
+        for _ in range(2):
+            assert trainer.scoring_precision(dataset, np.arange(3)) == "bf16"
+        assert len([record for record in caplog.records if record.levelname == "WARNING"]) == n_warnings
 
 
 @pytest.mark.gpu

@@ -238,8 +238,9 @@ def test_missing_weights_file_is_named(tmp_path):
 def test_file_that_is_no_weights_file_is_refused(tmp_path, content):
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
-    with pytest.raises(WeightsUnavailableError, match="cannot be read as a file of weights"):
+    with pytest.raises(WeightsUnavailableError, match="cannot be read as a file of weights") as caught:
         build(pretrained_weights=path)
+    assert "weights_only" not in str(caught.value), "torch's advice to load what it is safer not to"
 
 
 def test_file_that_would_run_code_is_refused(tmp_path):
