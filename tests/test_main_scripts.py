@@ -678,8 +678,8 @@ def bad_photos(folder: Path) -> dict[str, str]:
     return {
         "truncated.jpg": "truncated",
         "empty.jpg": "the file is empty",
-        "text.jpg": "it is none of JPEG",
-        "gone.jpg": "No such file",
+        "text.jpg": "it is none of jpeg",
+        "gone.jpg": "no such file",
         "bomb.png": "more than 178 million pixels",
     }
 
@@ -716,7 +716,7 @@ def test_bad_photos_are_listed_odd_ones_converted_and_the_run_goes_on(
         listed = {row["path"].rpartition("/")[2]: row["reason"] for row in csv.DictReader(file)}
     assert listed.keys() == reasons.keys()
     for name, reason in reasons.items():
-        assert reason in listed[name], name
+        assert reason in listed[name].casefold(), name
     warnings = [record for record in caplog.records if "cannot be read" in record.getMessage()]
     assert len(warnings) == 1 and "5 photos" in warnings[0].getMessage()
     seen = set(predicted(folder)) | set(stored_labels(folder))
