@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--seed", type=int, default=1, help="seed of the run (default: %(default)s)")
     demo.set_defaults(call=_demo)
+    _add_template(commands)
     return parser
 
 
@@ -61,3 +62,33 @@ def _demo(chosen: argparse.Namespace) -> None:
     from camera_trap_al.demo import run_demo  # torch is imported only when it is needed
 
     run_demo(chosen.folder.absolute(), seed=chosen.seed)
+
+
+def _add_template(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    template = commands.add_parser(
+        "template",
+        help="make the Timelapse template for labelling, or add classes to it",
+        description="Make a Timelapse template with a choice list of the classes and a flag Selected.",
+    )
+    template.add_argument("folder", metavar="UNLABELLED_FOLDER", type=Path, help="the folder of unlabelled photos")
+    classes = template.add_mutually_exclusive_group(required=True)
+    classes.add_argument(
+        "--train-data", metavar="FOLDER", type=Path, help="the training folder, whose folders are the classes"
+    )
+    classes.add_argument("--classes", metavar="NAME", nargs="+", help="the classes, in the order of the list")
+    template.add_argument(
+        "--add", action="store_true", help="add missing classes to a template that is there (default: leave it alone)"
+    )
+    template.add_argument(
+        "--column", metavar="NAME", default="Species", help="name of the choice list (default: %(default)s)"
+    )
+    template.set_defaults(call=_template)
+
+
+def _template(chosen: argparse.Namespace) -> None:
+    from camera_trap_al.interchange.timelapse_template import write_template
+    from camera_trap_al.labelling.dialogue import say
+    from camera_trap_al.photo_folders import scan_folder
+
+    classes = chosen.classes or scan_folder(chosen.train_data).folders
+    say(str(write_template(chosen.folder.absolute(), classes, add_classes=chosen.add, label_column=chosen.column)))

@@ -1,13 +1,10 @@
 """Every setting of a run: its default, its rule, and whether a resumed run keeps the old value."""
 
-import math
 import secrets
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
-from numbers import Real
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,25 @@ from camera_trap_al.estimators import new_estimator
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.image_cache import CACHE_MODES
 from camera_trap_al.photo_folders import RUN_DATABASE
-from camera_trap_al.query import LabelSource
+from camera_trap_al.query import LabelSourceLike
+from camera_trap_al.rules import (
+    Rule,
+    a_label_source,
+    a_name,
+    a_path,
+    any_path,
+    boolean,
+    boolean_or,
+    class_list,
+    existing_folder,
+    has_method,
+    if_given,
+    names_by_name,
+    number,
+    one_of,
+    optional,
+    whole,
+)
 
 __all__ = ["LOSS_STRATEGIES", "LOSS_TYPES", "RunConfig", "TrainingStage"]
 
@@ -28,113 +43,9 @@ LOSS_STRATEGIES = ("hardest", "random", "semi_hard", "hard_pair")
 LOADER_TYPES = ("single", "balanced")
 PRECISIONS = ("auto", "fp32", "bf16")
 PREDICT_POOL = ("end", "rounds", "never")
+NEW_CLASSES = ("refuse", "add")
+REQUEST_ROWS = ("all", "changed")
 DEFAULT_FOLDER = "Active Learning Files"
-
-Rule = Callable[[Any], str | None]
-"""Says what a value must be if it is not, else None."""
-
-
-def whole(minimum: int) -> Rule:
-    """Accept whole numbers from `minimum`."""
-
-    def check(value: Any) -> str | None:
-        is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        return None if is_whole and value >= minimum else f"a whole number of at least {minimum}"
-
-    return check
-
-
-def number(*, above: float | None = None, at_least: float = 0.0) -> Rule:
-    """Accept finite numbers above `above`, or else of at least `at_least`."""
-    bound = f"above {above:g}" if above is not None else f"of at least {at_least:g}"
-
-    def check(value: Any) -> str | None:
-        is_number = isinstance(value, Real) and not isinstance(value, bool)
-        try:
-            as_float = float(value) if is_number else math.nan
-        except OverflowError:  # a whole number beyond all floats
-            as_float = math.inf
-        fits = math.isfinite(as_float) and (as_float > above if above is not None else as_float >= at_least)
-        return None if fits else f"a number {bound}"
-
-    return check
-
-
-def one_of(names: Collection[str]) -> Rule:
-    """Accept the names listed; the message offers the nearest."""
-
-    def check(value: Any) -> str | None:
-        if isinstance(value, str) and value in names:
-            return None
-        near = get_close_matches(str(value), names, n=1)
-        return f"one of {', '.join(map(repr, names))}" + (f" (did you mean {near[0]!r}?)" if near else "")
-
-    return check
-
-
-def boolean(value: Any) -> str | None:
-    """Accept True and False only."""
-    return None if isinstance(value, bool | np.bool_) else "True or False"
-
-
-def boolean_or(word: str) -> Rule:
-    """Accept True, False and one word."""
-    return lambda value: None if isinstance(value, str) and value == word else _or(boolean(value), repr(word))
-
-
-def _or(required: str | None, also: str) -> str | None:
-    return required and f"{required}, or {also}"
-
-
-def if_given(rule: Rule) -> Rule:
-    """Accept None too, without offering it: a run needs the value, the parts of the package do not."""
-    return lambda value: None if value is None else rule(value)
-
-
-def optional(rule: Rule) -> Rule:
-    """Accept None too."""
-    return lambda value: None if value is None else _or(rule(value), "None")
-
-
-def existing_folder(value: Any) -> str | None:
-    """Accept the path of a folder that is there."""
-    path = _as_path(value)
-    return None if path is not None and path.is_dir() else "the path of a folder that exists"
-
-
-def a_path(value: Any) -> str | None:
-    """Accept any path."""
-    return None if _as_path(value) is not None else "the path of a file that exists"
-
-
-def any_path(value: Any) -> str | None:
-    """Accept a path that need not be there yet, but is not a file."""
-    path = _as_path(value)
-    return None if path is not None and not path.is_file() else "the path of a folder, or 'default'"
-
-
-def has_method(name: str, or_one_of: Collection[str]) -> Rule:
-    """Accept one of the names, or an object with the method `name`."""
-    by_name = one_of(or_one_of)
-
-    def check(value: Any) -> str | None:
-        if callable(getattr(value, name, None)) and not isinstance(value, type):
-            return None
-        an_object = f"an object with the method {name}()"
-        return _or(by_name(value), an_object) if or_one_of else an_object
-
-    return check
-
-
-def _as_path(value: Any) -> Path | None:
-    if not isinstance(value, str | PathLike) or not isinstance(fspath(value), str) or not fspath(value):
-        return None
-    try:
-        path = Path(value).expanduser()
-        path.exists()
-    except (RuntimeError, ValueError):  # "~name", and nobody has that name; a character that no path can have
-        return None
-    return path
 
 
 def setting(default: Any, rule: Rule, *, kept: bool = False) -> Any:
@@ -197,7 +108,7 @@ class RunConfig:
     seed: int | None = setting(None, optional(whole(0)), kept=True)
     device: str | None = setting(None, lambda value: None)  # deep_learning knows what is there
     pretrained_weights: str | PathLike[str] | None = setting(None, optional(a_path))
-    label_source: LabelSource | None = setting(None, optional(has_method("request_labels", ())))
+    label_source: LabelSourceLike | None = setting(None, optional(a_label_source))
     max_labels: int | None = setting(None, optional(whole(0)))
     classifier: Any = setting("mlp", has_method("predict_proba", ("mlp",)))
     classifier_params: Mapping[str, Any] | None = setting(None, lambda value: None)
@@ -208,6 +119,12 @@ class RunConfig:
     image_cache_gb: float = setting(20.0, number())
     freeze_batchnorm: str | bool = setting("auto", boolean_or("auto"))
     finetuning_gate: bool = setting(True, boolean)
+    initial_labels: str | PathLike[str] | None = setting(None, optional(a_path))
+    classes: Sequence[str] | None = setting(None, optional(class_list))
+    class_aliases: Mapping[str, str] | None = setting(None, optional(names_by_name))
+    label_column: str = setting("Species", a_name)
+    new_classes: str = setting("refuse", one_of(NEW_CLASSES))
+    request_rows: str = setting("all", one_of(REQUEST_ROWS))
 
     def __post_init__(self) -> None:
         problems = self.problems()
@@ -235,8 +152,9 @@ class RunConfig:
             object.__setattr__(unchecked, each.name, arguments.get(each.name, each.default))
         missing = [
             f"{name} must be the path of a folder that exists; got None."
+            + (" Without it, give initial_labels." if name == "train_data" else "")
             for name in ("train_data", "unlabelled_data")
-            if arguments.get(name) is None
+            if arguments.get(name) is None and not (name == "train_data" and arguments.get("initial_labels"))
         ]
         problems = [*missing, *unchecked.problems(), *also]
         if problems:
@@ -275,10 +193,11 @@ class RunConfig:
                     f"output_dir must not be {name} or a folder around it, since the run's own files would mix with "
                     f"the photos; got {str(self.run_dir)!r}. Give the run a folder of its own."
                 )
-        weights = None if a_path(self.pretrained_weights) else self.path_of("pretrained_weights")
-        resumes = self.use_checkpoints and (self.run_dir / RUN_DATABASE).exists()  # and needs them no more
-        if weights is not None and not weights.is_file() and not resumes:
-            yield f"pretrained_weights must be the path of a file that exists; got {str(weights)!r}."
+        resumes = self.use_checkpoints and (self.run_dir / RUN_DATABASE).exists()  # and needs these files no more
+        for name in ("pretrained_weights", "initial_labels"):
+            file = None if a_path(getattr(self, name)) else self.path_of(name)
+            if file is not None and not file.is_file() and not resumes:
+                yield f"{name} must be the path of a file that exists; got {str(file)!r}."
 
     @property
     def run_dir(self) -> Path:

@@ -1,7 +1,7 @@
 """`run_active_learning`: the algorithm, from the first training to the last answer."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -16,11 +16,12 @@ from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.settings import find_problems
 from camera_trap_al.exceptions import ConfigError, DataError
 from camera_trap_al.export import export_model, find_export_problems
-from camera_trap_al.labelling.dialogue import say
-from camera_trap_al.labelling.retriever import LabelRetriever
+from camera_trap_al.labelling.dialogue import say, told_at_interrupt
+from camera_trap_al.labelling.sources import Reading, label_source_for
 from camera_trap_al.logs import run_logging
+from camera_trap_al.pools import Role
 from camera_trap_al.predictions import PREDICTIONS_FILE, write_predictions
-from camera_trap_al.query import LabelSource
+from camera_trap_al.query import LabelSource, LabelSourceLike
 from camera_trap_al.run_store import Artefact, RunStore
 from camera_trap_al.start_screen import start_screen
 
@@ -55,7 +56,7 @@ class RunResult:
 
 
 def run_active_learning(
-    train_data: str | PathLike[str],
+    train_data: str | PathLike[str] | None,
     unlabelled_data: str | PathLike[str],
     validation_data: str | PathLike[str] | None = None,
     validate_model: bool = True,
@@ -87,7 +88,7 @@ def run_active_learning(
     seed: int | None = None,
     device: str | None = None,
     pretrained_weights: str | PathLike[str] | None = None,
-    label_source: LabelSource | None = None,
+    label_source: LabelSourceLike | None = None,
     max_labels: int | None = None,
     classifier: Any = "mlp",
     classifier_params: Mapping[str, Any] | None = None,
@@ -98,6 +99,12 @@ def run_active_learning(
     image_cache_gb: float = 20.0,
     freeze_batchnorm: str | bool = "auto",
     finetuning_gate: bool = True,
+    initial_labels: str | PathLike[str] | None = None,
+    classes: Sequence[str] | None = None,
+    class_aliases: Mapping[str, str] | None = None,
+    label_column: str = "Species",
+    new_classes: str = "refuse",
+    request_rows: str = "all",
 ) -> RunResult:
     """Train an image classifier, asking a person to label the photos that are worth it.
 
@@ -107,7 +114,8 @@ def run_active_learning(
     Parameters
     ----------
     train_data
-        Folder of labelled photos, in one subfolder per class. An empty subfolder declares a class.
+        Folder of labelled photos, in one subfolder per class. An empty subfolder declares a class. May be None with
+        `initial_labels`.
     unlabelled_data
         Folder of the photos to choose from, in subfolders whose names mean nothing.
     validation_data
@@ -160,7 +168,11 @@ def run_active_learning(
     pretrained_weights
         File with a state dict of `embedding_arch` to start from, instead of torchvision's.
     label_source
-        An object with ``request_labels`` that answers instead of a person.
+        Who answers. None: a person who presses Enter when the labels are in the labels bin. ``"timelapse"``: a person
+        whose labels are read from Timelapse's ``.ddb`` file beside the photos. ``"watch"``: the labels are taken as
+        soon as they are in the bin. ``"exit"``: the program leaves with exit status 3 (`LabelsNeeded`) while labels are
+        needed. The path of a CSV with known labels, or of a ``.ddb`` file. A function that is given a `Query` and
+        returns a class name for each photo. Any object with ``request_labels``.
     max_labels
         Answers after which the run ends, over its life; the last batch is trimmed to it.
     classifier
@@ -185,6 +197,22 @@ def run_active_learning(
         photos), True or False.
     finetuning_gate
         Whether a finetuned network is undone if it is worse on a fifth of the labelled photos, held out for that.
+    initial_labels
+        Labels of photos of `unlabelled_data` that exist already: a label CSV, the ``labels.csv`` of an earlier run, or
+        a ``.ddb`` file. These photos count as training photos; labels that the run has are not changed.
+    classes
+        Names of classes besides the subfolders of `train_data`. If neither is given, the names in `initial_labels` are
+        the classes.
+    class_aliases
+        Class name by the word that stands for it in label files, such as ``{"Roe deer": "Roe_Deer"}``.
+    label_column
+        Column of label files, or control of Timelapse, that holds the classes.
+    new_classes
+        What a name in a label file is that is no class: a fault (``"refuse"``), or a new class if the person says so
+        (``"add"``).
+    request_rows
+        Photos that ``timelapse_selector.csv`` lists: ``"all"``, or the ``"changed"`` ones, whose selection is new or
+        over; Timelapse leaves all others as they are.
 
     Returns
     -------
@@ -196,6 +224,10 @@ def run_active_learning(
         If any argument cannot be used; all of them are listed.
     DataError
         If the folders cannot be used.
+    LabelFileError
+        If `initial_labels` or known labels cannot be used; every fault is listed.
+    LabelsNeeded
+        With ``label_source="exit"``, while labels are needed.
     CheckpointError
         If the run in `output_dir` cannot be continued.
     WeightsUnavailableError
@@ -210,12 +242,12 @@ def run_active_learning(
     """
     arguments = dict(locals())
     config = RunConfig.from_arguments(arguments, also=[*find_problems(arguments), *find_export_problems(arguments)])
-    with run_logging():
+    with run_logging(), told_at_interrupt("Interrupted. No label is lost: the same call goes on where it stopped."):
         store = RunStore.open(config)
         env = ActiveLearningEnvironment.start(store)
         with closing(env.dataset.cache):
             say(start_screen(env, store.folder))
-            labels = LabelRetriever(env.unlabelled_paths, store.folder) if label_source is None else label_source
+            labels = _label_source(env, store)
             while True:
                 env.read_photos(store)  # those in use that are not decoded yet
                 for update in env.stale_models():  # network, embeddings, classifier: what the labels outdated
@@ -230,12 +262,25 @@ def run_active_learning(
                 if answer.stop:
                     ended_because = "the expert stopped"
                     break
-                if store.open_query():
+                if not answer.is_partial and store.open_query():
                     raise ConfigError(
                         "label_source answered without calling commit(answer), so that nothing was stored."
                     )
                 env.apply(answer)
             return _finish(env, store, ended_because)
+
+
+def _label_source(env: ActiveLearningEnvironment, store: RunStore) -> LabelSource:
+    config = store.config
+    reading = Reading(
+        label_column=config.label_column,
+        class_aliases=config.class_aliases or {},
+        new_classes=config.new_classes,
+    )
+    photo_folder = env.scans[Role.UNLABELLED].root
+    return label_source_for(
+        config.label_source, env.unlabelled_paths, photo_folder, store.folder, reading, config.request_rows
+    )
 
 
 def _publish(env: ActiveLearningEnvironment, store: RunStore) -> None:

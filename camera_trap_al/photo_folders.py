@@ -183,11 +183,21 @@ def _was_seen(entry: os.DirEntry[str], linked_folders: set[str]) -> bool:
 
 
 def scan_data_folders(
-    train_data: Path, unlabelled_data: Path | None, validation_data: Path | None
+    train_data: Path | None,
+    unlabelled_data: Path | None,
+    validation_data: Path | None,
+    classes: Collection[str] = (),
 ) -> dict[Role, FolderScan]:
     """Scan the data folders that are given and check that they go together.
 
     Photos in the top level of a folder are counted in a warning.
+
+    Parameters
+    ----------
+    train_data, unlabelled_data, validation_data
+        The folders; None where there is none.
+    classes
+        Names of classes besides the folders of the training data.
 
     Raises
     ------
@@ -201,15 +211,16 @@ def scan_data_folders(
         if scan.n_top_level:
             message = "%d photos lie directly in %s and are ignored; photos must lie in subfolders."
             logger.warning(message, scan.n_top_level, scan.root)
-    _check_classes(scans)
+    _check_classes(scans, classes)
     _check_photos(scans)
     return scans
 
 
-def _check_classes(scans: Mapping[Role, FolderScan]) -> None:
-    train = scans[Role.TRAIN]
-    reserved = [name for name in train.folders if name.casefold() in RESERVED_CLASS_NAMES]
-    if reserved:
+def _check_classes(scans: Mapping[Role, FolderScan], others: Collection[str]) -> None:
+    train = scans.get(Role.TRAIN)
+    folders = train.folders if train else ()
+    reserved = [name for name in folders if name.casefold() in RESERVED_CLASS_NAMES]
+    if train and reserved:
         raise DataError(
             f"{train.root}: a class cannot be named {_listed(reserved)}, since the label files use that word for "
             "something else. Rename the folder.",
@@ -217,11 +228,12 @@ def _check_classes(scans: Mapping[Role, FolderScan]) -> None:
         )
     if Role.VALIDATION in scans:
         validation = scans[Role.VALIDATION]
-        unknown = sorted(set(validation.folders) - set(train.folders))
+        known = {*folders, *others}
+        unknown = sorted(set(validation.folders) - known)
         if unknown:
             raise DataError(
                 f"{validation.root}: the validation folder has {_listed(unknown)}, which train_data does not have. Use "
-                f"the same folder names in both (train_data has {_listed(train.folders)}), or add an empty folder of "
+                f"the same folder names in both (the classes are {_listed(sorted(known))}), or add an empty folder of "
                 "that name to train_data if the class is right but has no photo yet.",
                 validation.root,
             )

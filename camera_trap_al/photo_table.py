@@ -12,7 +12,7 @@ from camera_trap_al.exceptions import CheckpointError
 from camera_trap_al.photo_folders import Catalogue, FolderScan, class_of
 from camera_trap_al.pools import UNLABELLED, Pools, Role
 
-__all__ = ["SCHEMA", "register", "registered_roots"]
+__all__ = ["SCHEMA", "add_classes", "class_names", "load_catalogue", "register", "registered_roots"]
 
 logger = logging.getLogger(__name__)
 
@@ -22,13 +22,23 @@ SCHEMA = """
 CREATE TABLE classes (class_id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE photos (
     photo_row INTEGER PRIMARY KEY, role INTEGER NOT NULL, path TEXT NOT NULL,
-    class_id INTEGER REFERENCES classes, set_aside TEXT, UNIQUE (role, path)
+    class_id INTEGER REFERENCES classes, set_aside TEXT,
+    unusable INTEGER NOT NULL DEFAULT 0, is_initial INTEGER NOT NULL DEFAULT 0, UNIQUE (role, path)
 );
 """
 
 
-def register(db: sqlite3.Connection, scans: Mapping[Role, FolderScan]) -> Catalogue:
+def register(db: sqlite3.Connection, scans: Mapping[Role, FolderScan], classes: Sequence[str] = ()) -> Catalogue:
     """Give new photos a row, set vanished ones aside, try all others again, and load everything.
+
+    Parameters
+    ----------
+    db
+        The database of the run.
+    scans
+        What the data folders hold.
+    classes
+        Names of classes besides the folders of the training data.
 
     Raises
     ------
@@ -36,13 +46,14 @@ def register(db: sqlite3.Connection, scans: Mapping[Role, FolderScan]) -> Catalo
         If most photos of a data set are not under the folder given now, so that it is another folder.
     """
     roots = registered_roots(db)
-    _add_classes(db, scans[Role.TRAIN].folders)
+    folders = scans[Role.TRAIN].folders if Role.TRAIN in scans else ()
+    add_classes(db, sorted({*folders, *classes}))
     for role, scan in sorted(scans.items()):
         _register_folder(db, role, scan, roots.get(role))
     roots |= {role: scan.root for role, scan in scans.items()}
     stored_roots = {role.name: str(root) for role, root in roots.items()}
     db.execute("INSERT OR REPLACE INTO settings VALUES ('frozen.roots', ?)", (json.dumps(stored_roots),))
-    return _load_catalogue(db, roots)
+    return load_catalogue(db, roots)
 
 
 def registered_roots(db: sqlite3.Connection) -> dict[Role, Path]:
@@ -51,12 +62,18 @@ def registered_roots(db: sqlite3.Connection) -> dict[Role, Path]:
     return {Role[name]: Path(root) for name, root in json.loads(found[0]).items()} if found else {}
 
 
-def _add_classes(db: sqlite3.Connection, names: Sequence[str]) -> None:
-    known = {name for (name,) in db.execute("SELECT name FROM classes")}
+def add_classes(db: sqlite3.Connection, names: Sequence[str]) -> None:
+    """Give the next class ids to those of `names` that are new."""
+    known = class_names(db)
     new = [name for name in names if name not in known]
     db.executemany("INSERT INTO classes VALUES (?, ?)", enumerate(new, start=len(known)))
     if known and new:
         logger.info("New classes: %s", ", ".join(new))
+
+
+def class_names(db: sqlite3.Connection) -> tuple[str, ...]:
+    """Give the class names by class id."""
+    return tuple(name for (name,) in db.execute("SELECT name FROM classes ORDER BY class_id"))
 
 
 def _register_folder(db: sqlite3.Connection, role: Role, scan: FolderScan, old_root: Path | None) -> None:
@@ -86,7 +103,7 @@ def _add_photos(db: sqlite3.Connection, role: Role, paths: Sequence[str], *, gro
     class_ids = {name: class_id for class_id, name in db.execute("SELECT class_id, name FROM classes")}
     (first,) = db.execute("SELECT COALESCE(MAX(photo_row) + 1, 0) FROM photos").fetchone()
     db.executemany(
-        "INSERT INTO photos VALUES (?, ?, ?, ?, NULL)",
+        "INSERT INTO photos (photo_row, role, path, class_id) VALUES (?, ?, ?, ?)",
         (
             (row, role, path, None if role is Role.UNLABELLED else class_ids[class_of(path)])
             for row, path in enumerate(paths, start=first)
@@ -96,9 +113,18 @@ def _add_photos(db: sqlite3.Connection, role: Role, paths: Sequence[str], *, gro
         logger.info("%d new photos in %s", len(paths), role.argument)
 
 
-def _load_catalogue(db: sqlite3.Connection, roots: Mapping[Role, Path]) -> Catalogue:
-    classes = tuple(name for (name,) in db.execute("SELECT name FROM classes ORDER BY class_id"))
-    photos = db.execute("SELECT role, path, class_id, set_aside IS NOT NULL FROM photos ORDER BY photo_row").fetchall()
-    roles, paths, class_ids, is_set_aside = zip(*photos, strict=True)
-    targets = np.array([UNLABELLED if class_id is None else class_id for class_id in class_ids], np.int64)
-    return Catalogue(roots, classes, paths, Pools(np.array(roles, np.int8), targets, np.array(is_set_aside, np.bool_)))
+def load_catalogue(db: sqlite3.Connection, roots: Mapping[Role, Path]) -> Catalogue:
+    """Give every photo by row, as it stands in the database."""
+    photos = db.execute(
+        "SELECT role, path, COALESCE(class_id, ?), set_aside IS NOT NULL OR unusable, is_initial FROM photos"
+        " ORDER BY photo_row",
+        (UNLABELLED,),
+    ).fetchall()
+    roles, paths, targets, is_set_aside, is_initial = zip(*photos, strict=True)
+    pools = Pools(
+        np.array(roles, np.int8),
+        np.array(targets, np.int64),
+        np.array(is_set_aside, np.bool_),
+        np.array(is_initial, np.bool_),
+    )
+    return Catalogue(roots, class_names(db), paths, pools)

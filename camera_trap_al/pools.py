@@ -2,7 +2,7 @@
 
 import mmap
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
@@ -53,18 +53,24 @@ class Pools:
     targets
         (n_rows,) int64, the class id of each row, `UNLABELLED` where there is no label.
     is_set_aside
-        (n_rows,) bool, True for rows that cannot be used (unreadable or vanished photos).
+        (n_rows,) bool, True for rows that cannot be used (unreadable, vanished or marked unusable).
+    is_initial
+        (n_rows,) bool, True for rows of the unlabelled folder whose label was known before the run asked anything;
+        by default none.
     """
 
     roles: NDArray[np.int8]
     targets: IndexArray
     is_set_aside: NDArray[np.bool_]
+    is_initial: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
     def __post_init__(self) -> None:
-        if not len(self.roles) == len(self.targets) == len(self.is_set_aside):
+        if not len(self.is_initial):
+            object.__setattr__(self, "is_initial", np.zeros(len(self.roles), np.bool_))
+        if not len(self.roles) == len(self.targets) == len(self.is_set_aside) == len(self.is_initial):
             raise ValueError(
-                "Pools needs roles, targets and is_set_aside of one length; got "
-                f"{len(self.roles)}, {len(self.targets)} and {len(self.is_set_aside)}."
+                "Pools needs roles, targets, is_set_aside and is_initial of one length; got "
+                f"{len(self.roles)}, {len(self.targets)}, {len(self.is_set_aside)} and {len(self.is_initial)}."
             )
 
     @property
@@ -102,8 +108,8 @@ class Pools:
 
     @property
     def answered(self) -> IndexArray:
-        """Rows of the unlabelled folder that have a label by now, ascending, also those set aside since."""
-        return np.flatnonzero((self.roles == Role.UNLABELLED) & (self.targets != UNLABELLED))
+        """Rows of the unlabelled folder that the run asked about and got a label for, ascending, also vanished ones."""
+        return np.flatnonzero((self.roles == Role.UNLABELLED) & (self.targets != UNLABELLED) & ~self.is_initial)
 
     @property
     def usable(self) -> IndexArray:

@@ -1,13 +1,36 @@
 """What is asked of the expert in one round, and what comes back."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from os import PathLike
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Answer", "LabelSource", "Query"]
+from camera_trap_al.exceptions import LabelFault, LabelFileError
+
+__all__ = ["SKIP", "UNUSABLE", "Answer", "KnownLabel", "LabelSource", "LabelSourceLike", "Query", "check_answer"]
+
+# What an expert may write in the place of a species.
+SKIP = "skip"  # ask again later
+UNUSABLE = "unusable"  # set the photo aside
+
+
+class KnownLabel(NamedTuple):
+    """What an expert said about a photo earlier.
+
+    Attributes
+    ----------
+    row
+        The photo's row.
+    class_id
+        Its class, `UNLABELLED` if the photo is unusable.
+    """
+
+    row: int
+    class_id: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,12 +47,18 @@ class Query:
         The same photos as paths relative to the unlabelled folder, separated by ``/``.
     classes
         Class names by class id: the names that an answer may use.
+    asked_before
+        The photos that earlier rounds asked about and this one does not, in the form of `paths`.
+    known
+        What is known of photos of the unlabelled folder, by path; only these can be corrected.
     """
 
     round: int
     rows: NDArray[np.int64]
     paths: tuple[str, ...]
     classes: tuple[str, ...]
+    asked_before: tuple[str, ...] = ()
+    known: Mapping[str, KnownLabel] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.rows) != len(self.paths):
@@ -46,7 +75,17 @@ class Answer:
     Attributes
     ----------
     labels
-        Class id of each answered row. Empty when the expert stopped instead.
+        Class id of each row that was asked about and has a label now. New classes have the ids behind `Query.classes`.
+    skipped
+        Rows that the expert wants to be asked about later.
+    unusable
+        Rows that are no use to anybody, such as blurred photos; with a correction, also rows known from earlier.
+    corrections
+        New class id of rows that had a label before.
+    new_classes
+        Names of classes that the run did not have.
+    is_partial
+        Whether the expert chose to answer a part only; the rest stays asked.
     stop
         True when the expert wants the run to end here; the query stays open and is asked again at the next start.
     source
@@ -54,14 +93,25 @@ class Answer:
     file_content
         The accepted label file, byte for byte, to be archived; None when there was no file.
     n_ignored
-        Labels in the file for photos that were not asked about.
+        Labels in the file for photos that were not asked about and have no label.
+    n_differing
+        Labels in the file that differ from what was said earlier and were not marked as corrections.
+    read_as
+        Class of each name that was written in another way, as far as it was understood.
     """
 
     labels: Mapping[int, int] = field(default_factory=dict)
+    skipped: tuple[int, ...] = ()
+    unusable: tuple[int, ...] = ()
+    corrections: Mapping[int, int] = field(default_factory=dict)
+    new_classes: tuple[str, ...] = ()
+    is_partial: bool = False
     stop: bool = False
     source: str = ""
     file_content: bytes | None = field(default=None, repr=False)
     n_ignored: int = 0
+    n_differing: int = 0
+    read_as: Mapping[str, str] = field(default_factory=dict)
 
 
 class LabelSource(Protocol):
@@ -80,6 +130,50 @@ class LabelSource(Protocol):
 
         Returns
         -------
-        The stored answer: a label for every row of the query, or no labels and `stop` set.
+        The stored answer: a word on every row of the query, on some if it `is_partial`, on none with `stop` set.
         """
         ...
+
+
+LabelSourceLike = LabelSource | Callable[[Query], Any] | str | PathLike[str]
+"""What the argument `label_source` of a run may be; see `run_active_learning`."""
+
+
+def check_answer(query: Query, answer: Answer) -> None:
+    """Refuse what a label source of the user's own might get wrong: it would be in the run for good.
+
+    Raises
+    ------
+    LabelFileError
+        If a photo has no answer or two, was neither asked about nor known, or gets a class that is not there.
+    """
+    asked = dict(zip(query.rows.tolist(), query.paths, strict=True))
+    known = {label.row: path for path, label in query.known.items()}
+    said = [*answer.labels, *answer.skipped, *answer.unusable, *answer.corrections]
+    missing = [] if answer.is_partial else [row for row in asked if row not in set(said)]
+    foreign = [
+        *(row for row in (*answer.labels, *answer.skipped) if row not in asked),
+        *(row for row in answer.unusable if row not in asked and row not in known),
+        *(row for row in answer.corrections if row not in known),
+    ]
+    n_classes = len(query.classes) + len(answer.new_classes)
+    wrong = {
+        row: class_id
+        for row, class_id in {**answer.labels, **answer.corrections}.items()
+        if not 0 <= class_id < n_classes
+    }
+    problems = [
+        *((row, "There is no answer for this photo.") for row in missing),
+        *((row, "Nobody asked about this photo.") for row in foreign),
+        *((row, f"Got class id {class_id}, and there are {n_classes} classes.") for row, class_id in wrong.items()),
+        *((row, "There are several answers for this photo.") for row in _repeated(said)),
+    ]
+    if problems:
+        advice = "An answer must say one thing about each photo that was asked about, with the class id of its species."
+        names = known | asked
+        faults = [LabelFault(None, names.get(row, f"row {row}"), problem, advice) for row, problem in problems]
+        raise LabelFileError(f"{answer.source or 'label_source'}: the answer does not fit the question.", faults)
+
+
+def _repeated(rows: Iterable[int]) -> list[int]:
+    return [row for row, count in Counter(rows).items() if count > 1]

@@ -8,40 +8,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from camera_trap_al import photo_table, run_folder
+from camera_trap_al import photo_table, query_table, run_folder, run_format
 from camera_trap_al.config import RunConfig
-from camera_trap_al.exceptions import CheckpointError, DiskFullError, LabelFault, LabelFileError
+from camera_trap_al.exceptions import CheckpointError, DiskFullError
 from camera_trap_al.files import aside, prepared_aside, write_csv, written_aside
 from camera_trap_al.photo_folders import RUN_DATABASE, Catalogue, FolderScan
 from camera_trap_al.pools import IndexArray, Role
-from camera_trap_al.query import Answer, Query
+from camera_trap_al.query import UNUSABLE, Answer, Query, check_answer
 
 __all__ = ["Artefact", "CheckpointManager", "RunStore"]
 
 logger = logging.getLogger(__name__)
-
-FORMAT = 1
-
-SCHEMA = f"""
-{photo_table.SCHEMA}
-CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE queries (round INTEGER PRIMARY KEY, asked_at TEXT NOT NULL, answered_at TEXT);
-CREATE TABLE query_rows (
-    round INTEGER NOT NULL REFERENCES queries, position INTEGER NOT NULL,
-    photo_row INTEGER NOT NULL REFERENCES photos, PRIMARY KEY (round, position)
-);
-CREATE TABLE label_events (
-    event INTEGER PRIMARY KEY, happened_at TEXT NOT NULL, round INTEGER NOT NULL REFERENCES queries,
-    photo_row INTEGER NOT NULL REFERENCES photos, old_class INTEGER, new_class INTEGER NOT NULL, source TEXT NOT NULL
-);
-CREATE TABLE artefacts (file TEXT PRIMARY KEY, sha256 TEXT NOT NULL, lineage TEXT NOT NULL);
-CREATE TABLE evaluations (train_set_size INTEGER PRIMARY KEY, metrics TEXT NOT NULL);
-"""
 
 
 @dataclass(frozen=True)
@@ -129,17 +110,7 @@ class RunStore:
 
     def _create_or_check(self) -> None:
         with self._transaction() as db:
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version > FORMAT:
-                raise CheckpointError(
-                    f"{self.database}: this run has format {version}, and this version of camera_trap_al reads up to "
-                    f"{FORMAT}. Install a newer camera_trap_al, or choose another output_dir.",
-                    self.database,
-                )
-            if version == 0:
-                for statement in SCHEMA.split(";\n"):
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version = {FORMAT}")
+            run_format.bring_up_to_date(db, self.database)
 
     def _has_begun(self) -> bool:
         """Whether the run got as far as a first model or a first question."""
@@ -150,7 +121,7 @@ class RunStore:
         """Begin anew: what an earlier start registered before it failed binds nobody."""
         self.config = config.with_seed()
         with self._transaction() as db:
-            for table in ("photos", "classes", "settings"):
+            for table in ("label_events", "photos", "classes", "settings"):  # nobody was asked yet: initial labels only
                 db.execute(f"DELETE FROM {table}")
         self._save_settings(self.config.kept_settings())
         logger.info("New run in %s with seed %d", self.folder, self.config.seed)
@@ -177,11 +148,23 @@ class RunStore:
         with self._transaction() as db:
             return photo_table.registered_roots(db).get(role)
 
-    def register(self, scans: Mapping[Role, FolderScan]) -> Catalogue:
+    def class_names(self) -> tuple[str, ...]:
+        """Give the names of the classes so far, by class id."""
+        with self._transaction() as db:
+            return photo_table.class_names(db)
+
+    def register(self, scans: Mapping[Role, FolderScan], classes: Sequence[str] = ()) -> Catalogue:
         """Give new photos a row, set vanished ones aside, take back returned ones, and load everything.
 
         Rows and class ids are append-only. A data set that is not scanned this time keeps its photos and the folder
         that it had.
+
+        Parameters
+        ----------
+        scans
+            What the data folders hold.
+        classes
+            Names of classes besides the folders of the training data.
 
         Raises
         ------
@@ -189,7 +172,7 @@ class RunStore:
             If most photos of a data set are not under the folder given now, so that it is another folder.
         """
         with self._transaction() as db:
-            return photo_table.register(db, scans)
+            return photo_table.register(db, scans, classes)
 
     def set_aside(self, reasons: Mapping[int, str]) -> None:
         """Record that photos cannot be used, and why, and list them in ``unreadable_images.csv``."""
@@ -198,7 +181,8 @@ class RunStore:
                 "UPDATE photos SET set_aside = ? WHERE photo_row = ?", [(why, int(row)) for row, why in reasons.items()]
             )
             listed = db.execute(
-                "SELECT role, path, set_aside FROM photos WHERE set_aside IS NOT NULL ORDER BY photo_row"
+                "SELECT role, path, COALESCE(set_aside, 'marked as unusable') FROM photos"
+                " WHERE set_aside IS NOT NULL OR unusable ORDER BY photo_row"
             ).fetchall()
         rows = [(f"{Role(role).argument}/{path}", why) for role, path, why in listed]
         write_csv(self.folder / "unreadable_images.csv", ("path", "reason"), rows)
@@ -212,14 +196,10 @@ class RunStore:
             (n,) rows to ask about, in the strategy's order.
         """
         with self._transaction() as db:
-            (last,) = db.execute("SELECT COALESCE(MAX(round), 0) FROM queries").fetchone()
-            db.execute("INSERT INTO queries (round, asked_at) VALUES (?, ?)", (last + 1, _now()))
-            positions = [(last + 1, position, int(row)) for position, row in enumerate(rows)]
-            db.executemany("INSERT INTO query_rows VALUES (?, ?, ?)", positions)
-            return _load_query(db, last + 1)
+            return query_table.ask(db, rows, _now())
 
     def open_query(self, at_most: int | None = None) -> Query | None:
-        """Give the query that was asked and not answered, without the photos set aside since; None if there is none.
+        """Give what was asked and is not answered, without the photos set aside since; None if there is nothing.
 
         Parameters
         ----------
@@ -230,41 +210,74 @@ class RunStore:
             found = db.execute("SELECT round FROM queries WHERE answered_at IS NULL").fetchone()
             if found is None:
                 return None
-            query = _load_query(db, found[0], at_most)
+            query = query_table.load_query(db, found[0], at_most)
             if not len(query):
                 db.execute("UPDATE queries SET answered_at = ? WHERE round = ?", (_now(), query.round))
                 return None
             return query
 
     def commit(self, query: Query, answer: Answer) -> None:
-        """Store an answer: its file is archived, then one transaction holds all its labels.
+        """Store an answer: its file is archived, then one transaction holds all that it says.
 
         When this returns, no crash can lose a label of it.
 
         Raises
         ------
         LabelFileError
-            If it labels a photo that was not asked about, or with a class that is not there; nothing is stored then.
+            If it does not fit the question (see `query.check_answer`); nothing is stored then.
         """
-        _check_answer(query, answer)
+        check_answer(query, answer)
         if answer.file_content is not None:
-            name = f"round_{query.round:04d}_{Path(answer.source).name[-100:]}"  # within what file systems allow
-            with written_aside(self.folder / "data" / "label_archive" / name) as prepared:
-                prepared.write_bytes(answer.file_content)
-        happened_at = _now()
-        labels = {int(row): int(class_id) for row, class_id in answer.labels.items()}
-        events = [(happened_at, query.round, class_id, answer.source, row) for row, class_id in labels.items()]
+            self._archive(f"round_{query.round:04d}", answer.source, answer.file_content)
         with self._transaction() as db:
-            db.executemany(
-                "INSERT INTO label_events (happened_at, round, photo_row, old_class, new_class, source)"
-                " SELECT ?, ?, photo_row, class_id, ?, ? FROM photos WHERE photo_row = ?",
-                events,
-            )
-            db.executemany(
-                "UPDATE photos SET class_id = ? WHERE photo_row = ?",
-                [(class_id, row) for row, class_id in labels.items()],
-            )
-            db.execute("UPDATE queries SET answered_at = ? WHERE round = ?", (happened_at, query.round))
+            query_table.store_answer(db, query, answer, _now())
+
+    def catalogue(self, roots: Mapping[Role, Path]) -> Catalogue:
+        """Load all photos, with the folders where they lie now."""
+        with self._transaction() as db:
+            return photo_table.load_catalogue(db, roots)
+
+    def take_initial_labels(
+        self,
+        classes: Mapping[int, int | None],
+        new_classes: Sequence[str],
+        source: str,
+        file_content: bytes | None,
+    ) -> None:
+        """Store what was known of unlabelled photos before the run asked anything.
+
+        Parameters
+        ----------
+        classes
+            Class id by row; None for an unusable photo.
+        new_classes
+            Names of classes that the run did not have, whose ids follow.
+        source
+            Name of the file that says so.
+        file_content
+            The file, byte for byte, to be archived; None if it is too large for that.
+        """
+        if file_content is not None:
+            self._archive("initial", source, file_content)
+        with self._transaction() as db:
+            query_table.take_initial_labels(db, classes, new_classes, source, _now())
+
+    def _archive(self, prefix: str, name: str, content: bytes) -> None:
+        """Keep a label file, under another name if there is one of this name with other content."""
+        folder, kept_name = self.folder / "data" / "label_archive", Path(name).name[-100:]  # as file systems allow
+        for number in count(1):
+            path = folder / f"{prefix}{'' if number == 1 else f' ({number})'}_{kept_name}"
+            if not path.exists():
+                with written_aside(path) as prepared:
+                    prepared.write_bytes(content)
+                return
+            if path.read_bytes() == content:
+                return
+
+    def skipped_rows(self, first_round: int) -> IndexArray:
+        """Give the rows that the expert skipped in `first_round` or later."""
+        with self._transaction() as db:
+            return query_table.skipped_rows(db, first_round)
 
     def n_rounds(self) -> int:
         """Count the rounds that were answered."""
@@ -275,8 +288,9 @@ class RunStore:
         """Write ``data/labels.csv``: every photo's label for people; the database stays the truth."""
         with self._transaction() as db:
             rows = db.execute(
-                "SELECT role, path, COALESCE(name, 'unlabelled') FROM photos LEFT JOIN classes USING (class_id)"
-                " ORDER BY photo_row"
+                "SELECT role, path, CASE WHEN unusable THEN ? ELSE COALESCE(name, 'unlabelled') END"
+                " FROM photos LEFT JOIN classes USING (class_id) ORDER BY photo_row",
+                (UNUSABLE,),
             ).fetchall()
         labels = ((f"{Role(role).argument}/{path}", name) for role, path, name in rows)
         write_csv(self.folder / "data" / "labels.csv", ("path", "label"), labels)
@@ -327,23 +341,6 @@ class RunStore:
 CheckpointManager = RunStore
 
 
-def _check_answer(query: Query, answer: Answer) -> None:
-    """Refuse what a label source of the user's own might get wrong: it would be in the run for good."""
-    asked = dict(zip(query.rows.tolist(), query.paths, strict=True))
-    advice = "An answer must give each photo that was asked about, and no other, the class id of its species."
-    faults = [
-        LabelFault(None, path, "There is no label for this photo.", advice)
-        for row, path in asked.items()
-        if row not in answer.labels
-    ] + [
-        LabelFault(None, asked.get(row, f"row {row}"), f"Got class id {class_id}.", advice)
-        for row, class_id in answer.labels.items()
-        if row not in asked or not 0 <= class_id < len(query.classes)
-    ]
-    if faults:
-        raise LabelFileError(f"{answer.source or 'label_source'}: the answer does not fit the question.", faults)
-
-
 def _with_kept_settings(config: RunConfig, stored: Mapping[str, Any]) -> RunConfig:
     """Put the kept settings of a run in the place of those asked for, with a warning for each that differs."""
     asked = config.kept_settings()
@@ -359,17 +356,6 @@ def _with_kept_settings(config: RunConfig, stored: Mapping[str, Any]) -> RunConf
                 value,
             )
     return replace(config, **kept)
-
-
-def _load_query(db: sqlite3.Connection, round_number: int, at_most: int | None = None) -> Query:
-    found = db.execute(
-        "SELECT photo_row, path FROM query_rows JOIN photos USING (photo_row)"
-        " WHERE round = ? AND set_aside IS NULL ORDER BY position LIMIT ?",
-        (round_number, -1 if at_most is None else at_most),
-    ).fetchall()
-    classes = tuple(name for (name,) in db.execute("SELECT name FROM classes ORDER BY class_id"))
-    rows = np.array([row for row, _ in found], np.int64)
-    return Query(round_number, rows, tuple(path for _, path in found), classes)
 
 
 def _now() -> str:

@@ -67,6 +67,9 @@ def _photo_lines(env: ActiveLearningEnvironment) -> list[tuple[str, str]]:
     if _n_others(env):
         drawn = f"{len(env.candidates)} of the unlabelled photos, drawn by lot, are those that questions are about"
         lines.append(("Candidates", f"{drawn} (candidate_pool)"))
+    n_initial = int(np.count_nonzero(env.pools.is_initial & (env.pools.targets != UNLABELLED)))
+    if n_initial:
+        lines.append(("Known", f"{n_initial} of the unlabelled photos have a label from initial_labels"))
     if env.n_answers:
         lines.append(("Labels", f"{env.n_answers} answers so far, {len(env.pools.unlabelled)} photos to go"))
     return lines

@@ -63,3 +63,33 @@ def photo_folders(tmp_path: Path, make_photo: Callable[..., Path]) -> PhotoFolde
         make_photo(path, seed)
     (folders.train / "fox").mkdir()
     return folders
+
+
+@pytest.fixture(scope="session")
+def timelapse_simulation() -> dict[str, Callable[..., object]]:
+    """What is in tests/timelapse_simulation.py, which no test can import by its name."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    path = Path(__file__).with_name("timelapse_simulation.py")
+    spec = spec_from_file_location(path.stem, path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return vars(module)
+
+
+@pytest.fixture(scope="session")
+def make_data_file(timelapse_simulation: dict[str, Callable[..., object]]) -> Callable[..., object]:
+    """Makes Timelapse's data file: make_data_file(path, records, label_column="Species", choices=[...])."""
+    return timelapse_simulation["make_data_file"]
+
+
+@pytest.fixture(scope="session")
+def timelapse_import(timelapse_simulation: dict[str, Callable[..., object]]) -> Callable[..., object]:
+    """Imports a CSV as Timelapse does: timelapse_import(csv_path, data_file, template_labels=None, version="2.5")."""
+    return timelapse_simulation["import_csv"]
+
+
+@pytest.fixture(scope="session")
+def timelapse_export(timelapse_simulation: dict[str, Callable[..., object]]) -> Callable[..., object]:
+    """Exports a CSV as Timelapse does: timelapse_export(data_file, csv_path, version="2.5", ...)."""
+    return timelapse_simulation["export_csv"]

@@ -16,8 +16,9 @@ LAYERS = [
     {"images", "interchange"},
     {"pixel_store", "image_cache", "photo_folders"},
     {"active_learning_methods", "estimators"},
+    {"rules"},
     {"config"},
-    {"photo_table", "run_folder", "run_store"},
+    {"photo_table", "query_table", "run_folder", "run_format", "run_store"},
     {"labelling", "evaluation", "classifier", "predictions"},
     {"deep_learning"},
     {"export", "report", "start_screen"},
@@ -25,7 +26,16 @@ LAYERS = [
     {"demo"},
     {"cli", "utils"},
 ]
-WITHIN = {("run_store", "photo_table"), ("run_store", "run_folder"), ("image_cache", "pixel_store")}
+WITHIN = {
+    ("query_table", "photo_table"),
+    ("run_store", "photo_table"),
+    ("run_store", "query_table"),
+    ("run_format", "photo_table"),
+    ("run_format", "query_table"),
+    ("run_store", "run_format"),
+    ("run_store", "run_folder"),
+    ("image_cache", "pixel_store"),
+}
 HEAVY = {
     "torch": {"deep_learning", "export", "start_screen"},
     "torchvision": {"deep_learning"},

@@ -1,5 +1,8 @@
+import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -106,3 +109,59 @@ def test_installed_command_explains_an_error_without_a_traceback(tmp_path):
     assert ended.returncode == 1
     assert ended.stderr.startswith("camera-trap-al: ") and str(tmp_path / "file") in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_template_has_help(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["template", "--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert said.startswith("usage: camera-trap-al template")
+    assert all(option in said for option in ("UNLABELLED_FOLDER", "--train-data", "--classes", "--add", "--column"))
+
+
+def choices_in(template: Path, column: str = "Species") -> list[str]:
+    with closing(sqlite3.connect(template)) as db:
+        ((text,),) = db.execute("SELECT List FROM TemplateTable WHERE DataLabel = ?", (column,)).fetchall()
+    return json.loads(text)["ChoiceListNonEmpty"]
+
+
+def test_template_takes_its_classes_from_the_training_folder(capsys, tmp_path, monkeypatch):
+    for name in ("fox", "deer", "Backups", ".hidden"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+    (tmp_path / "train" / "note.txt").touch()
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["template", "photos", "--train-data", "train", "--column", "Art"]) == 0
+    made = tmp_path / "photos" / "TimelapseTemplate.tdb"
+    # The folders that the run takes as classes, sorted: neither those of Timelapse nor hidden ones.
+    assert choices_in(made, "Art") == ["deer", "fox", "skip", "unusable"]
+    said = capsys.readouterr().out
+    assert str(made) in said and "Load template" in said
+
+
+def test_template_adds_named_classes_and_says_where_the_old_file_is(capsys, tmp_path):
+    assert cli.main(["template", str(tmp_path), "--classes", "wolf", "roe deer"]) == 0
+    capsys.readouterr()
+    assert cli.main(["template", str(tmp_path), "--classes", "lynx", "wolf", "--add"]) == 0
+    said = capsys.readouterr().out
+    assert choices_in(tmp_path / "TimelapseTemplate.tdb") == ["wolf", "roe deer", "lynx", "skip", "unusable"]
+    (backup,) = (tmp_path / "Backups").iterdir()
+    assert "lynx" in said and str(backup) in said
+
+
+def test_template_explains_why_it_leaves_a_template_alone(capsys, tmp_path):
+    (tmp_path / "Mine.tdb").touch()
+    assert cli.main(["template", str(tmp_path), "--classes", "wolf"]) == 1
+    said = capsys.readouterr()
+    assert not said.out
+    assert said.err.startswith(f"camera-trap-al: {tmp_path / 'Mine.tdb'}: ") and "--add" in said.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--classes"], ["--classes", "fox", "--train-data", "train"]])
+def test_template_needs_classes_from_one_place(capsys, tmp_path, arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["template", str(tmp_path), *arguments])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: camera-trap-al template")
+    assert not [*tmp_path.iterdir()]

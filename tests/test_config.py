@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from camera_trap_al.active_learning_methods import STRATEGIES, MarginSampling
 from camera_trap_al.config import LOSS_STRATEGIES, LOSS_TYPES, RunConfig
 from camera_trap_al.exceptions import ConfigError
+from camera_trap_al.labelling import KnownLabels
 from camera_trap_al.main_scripts import run_active_learning
 
 REQUIRED = inspect.Parameter.empty
@@ -59,6 +60,12 @@ NEW = {
     "image_cache_gb": 20.0,
     "freeze_batchnorm": "auto",
     "finetuning_gate": True,
+    "initial_labels": None,
+    "classes": None,
+    "class_aliases": None,
+    "label_column": "Species",
+    "new_classes": "refuse",
+    "request_rows": "all",
 }
 DEFAULTS = {name: None if default is REQUIRED else default for name, default in (SPECIFICATION | NEW).items()}
 
@@ -107,6 +114,12 @@ BAD: dict[str, list[Any]] = {
     "image_cache_gb": [-1, float("nan"), float("inf"), "20", None, True],
     "freeze_batchnorm": ["", "never", None, 2],
     "finetuning_gate": NO_BOOLEAN,
+    "initial_labels": [3, "", "/not/there.csv", Path(__file__).parent],
+    "classes": [3, "deer", [], ["deer", "deer"], ["unusable"], [" "]],
+    "class_aliases": [3, "deer", ["deer"], {"deer": 3}, {"": "deer"}],
+    "label_column": ["", " Species", 3, None],
+    "new_classes": ["", "ask", True, None],
+    "request_rows": ["", "some", True, None],
     "classifier": ["svm", 3, None, LogisticRegression, object()],
 }
 CHECKED_ELSEWHERE = {"embedding_arch", "device"}  # deep_learning knows what there is
@@ -142,7 +155,7 @@ def test_every_setting_has_a_case_here():
 def test_a_bad_value_is_refused_with_name_value_and_the_default_as_the_way_out(name, value):
     (problem,) = problems_of(**{name: value})
     assert problem.startswith(f"{name} must be ")
-    shown = str(value) if isinstance(value, Path) and name == "pretrained_weights" else value
+    shown = str(value) if isinstance(value, Path) and name in ("pretrained_weights", "initial_labels") else value
     assert f"; got {shown!r}." in problem
     default = DEFAULTS[name]
     assert problem.endswith(f"The default is {default!r}.") if default is not None else "The default" not in problem
@@ -210,9 +223,47 @@ def test_a_name_like_no_other_is_answered_with_all_of_them():
     assert "did you mean" not in problem
 
 
-def test_where_only_an_object_will_do_no_names_are_offered():
-    (problem,) = problems_of(label_source="person")
-    assert problem == "label_source must be an object with the method request_labels(), or None; got 'person'."
+@pytest.mark.parametrize("source", ["person", 3, str])
+def test_what_cannot_answer_is_refused_with_all_that_can(source):
+    (problem,) = problems_of(label_source=source)
+    assert problem.startswith("label_source must be ")
+    if source is not str:
+        for way in ("'timelapse'", "'watch'", "'exit'", "CSV", ".ddb", "a function", "request_labels()", "None"):
+            assert way in problem
+
+
+def test_whatever_can_answer_is_a_label_source(tmp_path):
+    (tmp_path / "truth.csv").touch()
+    for source in (None, "timelapse", "watch", "exit", tmp_path / "truth.csv", lambda query: None, KnownLabels({})):
+        RunConfig(label_source=source)
+
+
+@pytest.mark.parametrize("classes", [[], ["deer", "deer"], [" deer"], [""], ["Skip"], "deer", [3]])
+def test_classes_are_different_names_that_mean_nothing_else(classes):
+    (problem,) = problems_of(classes=classes)
+    assert "a list of different class names, without skip, unlabelled, unusable" in problem
+
+
+@pytest.mark.parametrize("aliases", [["Roe deer"], {"Roe deer": ""}, {1: "deer"}])
+def test_aliases_are_words_for_words(aliases):
+    (problem,) = problems_of(class_aliases=aliases)
+    assert "{'Roe deer': 'Roe_Deer'}" in problem
+
+
+def test_initial_labels_must_be_there_at_the_first_start_and_stand_in_for_the_training_folder(tmp_path):
+    unlabelled, file = tmp_path / "unlabelled", tmp_path / "labels.csv"
+    unlabelled.mkdir()
+    folders = {"train_data": None, "unlabelled_data": unlabelled, "output_dir": tmp_path / "run"}
+    with pytest.raises(ConfigError, match=r"train_data must be .* Without it, give initial_labels"):
+        RunConfig.from_arguments(folders)
+    with pytest.raises(ConfigError, match="initial_labels must be the path of a file that exists"):
+        RunConfig.from_arguments(folders | {"initial_labels": file})
+    file.touch()
+    RunConfig.from_arguments(folders | {"initial_labels": file})
+    file.unlink()
+    (tmp_path / "run" / "data").mkdir(parents=True)
+    (tmp_path / "run" / "data" / "run.sqlite").touch()
+    RunConfig.from_arguments(folders | {"initial_labels": file})
 
 
 @pytest.mark.parametrize("loss", LOSS_TYPES)
@@ -296,7 +347,7 @@ def test_a_run_needs_both_folders_and_every_problem_is_listed_with_those_found_e
     with pytest.raises(ConfigError) as caught:
         RunConfig.from_arguments({"train_data": None, "feat_dim": 0}, also=["embedding_arch must be ..."])
     assert caught.value.problems == (
-        "train_data must be the path of a folder that exists; got None.",
+        "train_data must be the path of a folder that exists; got None. Without it, give initial_labels.",
         "unlabelled_data must be the path of a folder that exists; got None.",
         "feat_dim must be a whole number of at least 1; got 0. The default is 256.",
         "embedding_arch must be ...",

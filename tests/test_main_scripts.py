@@ -27,7 +27,7 @@ from camera_trap_al import RunResult, image_cache, run_active_learning
 from camera_trap_al.active_learning_methods import STRATEGIES
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning import pixel_statistics
-from camera_trap_al.exceptions import CheckpointError, ConfigError, DataError
+from camera_trap_al.exceptions import CheckpointError, ConfigError, DataError, LabelFileError
 from camera_trap_al.images import read_photo
 from camera_trap_al.query import Answer, Query
 
@@ -318,6 +318,7 @@ def test_ctrl_c_at_the_prompt_leaves_a_run_that_asks_the_same_again(person: Pers
     person.listen_for(PROMPT)
     asked = person.selected()
     person.send(signal.SIGINT)
+    person.listen_for("Interrupted. No label is lost")
     assert person.see_it_end() != 0
     at_rest = sorted(path.name for path in (person.folder / "data").iterdir())
     assert at_rest == ["label_archive", "labels.csv", "run.sqlite"], "no journal is left"
@@ -721,3 +722,133 @@ def test_bad_photos_are_listed_odd_ones_converted_and_the_run_goes_on(
     assert len(warnings) == 1 and "5 photos" in warnings[0].getMessage()
     seen = set(predicted(folder)) | set(stored_labels(folder))
     assert len(seen) == 24 + n_odd and not any(path.startswith("bad/") for path in seen)
+
+
+class Doubter:
+    """Answers the first question in two parts, skips one photo and calls another unusable."""
+
+    def __init__(self, truth: dict[str, str]) -> None:
+        self.truth = truth
+        self.asked: list[tuple[str, ...]] = []
+
+    def request_labels(self, query: Query, commit: Any) -> Answer:
+        self.asked.append(query.paths)
+        labels = {row: query.classes.index(self.truth[path]) for row, path in zip(query.rows, query.paths, strict=True)}
+        rows = query.rows.tolist()
+        if len(self.asked) == 1:
+            answer = Answer({rows[0]: labels[rows[0]]}, skipped=(rows[1],), is_partial=True)
+        elif len(self.asked) == 2:
+            answer = Answer({row: labels[row] for row in rows[1:]}, unusable=(rows[0],))
+        else:
+            answer = Answer(labels)
+        commit(answer)
+        return answer
+
+
+def test_the_rest_of_a_part_is_asked_again_skipped_photos_later_and_unusable_ones_never(
+    arguments: dict[str, Any], truth: dict[str, str]
+) -> None:
+    doubter = Doubter(truth)
+    result = run_active_learning(**arguments, label_source=doubter, embedding_loss_type="softmax")
+    first, rest, *others = doubter.asked
+    assert rest == first[2:], "neither the answered nor the skipped photo"
+    skipped, unusable = first[1], rest[0]
+    later = [number for number, asked in enumerate(others) if skipped in asked]
+    assert later == [len(others) - 1], "when no others were left: there are fewer rounds than a skipped photo waits"
+    assert not any(unusable in asked for asked in others)
+    assert (result.labels_given, result.ended_because) == (23, "everything is labelled")
+    folder = Path(arguments["output_dir"])
+    with (folder / "unreadable_images.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [["path", "reason"], [f"unlabelled_data/{unusable}", "marked as unusable"]]
+
+
+@pytest.mark.parametrize("loss", ["triplet", "softmax"])
+def test_a_new_class_grows_classifier_network_and_outputs(
+    arguments: dict[str, Any], truth: dict[str, str], loss: str
+) -> None:
+    """Nobody told the run of "owl", and a third of the photos are said to show one."""
+    arguments |= {"embedding_loss_type": loss, "new_classes": "add"}
+    arguments |= {"embedding_finetuning_period": 5, "embedding_finetuning_num_epochs": 1, "finetuning_gate": False}
+
+    def expert(query: Query) -> list[str]:
+        return ["owl" if truth[path] == CLASSES[0] else truth[path] for path in query.paths]
+
+    for max_labels in (10, 15):  # the second start goes on with the classes of the first
+        run_active_learning(**arguments, label_source=expert, max_labels=max_labels)
+    folder = Path(arguments["output_dir"])
+    saved = torch.load(folder / "export" / "embedding_model_weights.pt", weights_only=True)
+    assert saved["classes"] == [*sorted(CLASSES), "owl"] and saved["num_classes"] == 4
+    if loss == "softmax":
+        assert saved["embedding_model_state_dict"]["module.classifier.weight"].shape == (4, 8)
+    session = onnxruntime.InferenceSession(folder / "export" / "classifier.onnx")
+    _, probabilities = session.run(None, {"embeddings": np.zeros((1, 8), np.float32)})
+    assert probabilities.shape == (1, 4)
+    assert "owl" in set(stored_labels(folder).values())
+
+
+def test_a_new_class_is_refused_by_default(arguments: dict[str, Any]) -> None:
+    with pytest.raises(LabelFileError, match="cannot answer what is asked"):
+        run_active_learning(**arguments, label_source=lambda query: ["owl"] * len(query))
+
+
+@pytest.fixture
+def initial_labels(truth: dict[str, str], tmp_path: Path) -> Path:
+    """Labels of half of the unlabelled photos, in another spelling, as a spreadsheet keeps them."""
+    path = tmp_path / "from last year.csv"
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.writer(file, delimiter=";")
+        writer.writerow(("Species", "RelativePath", "File"))
+        for photo, species in sorted(truth.items())[::2]:
+            folder, _, name = photo.rpartition("/")
+            writer.writerow((species.upper() if photo.endswith("0.jpg") else species, folder.replace("/", "\\"), name))
+    return path
+
+
+def test_a_run_starts_from_labels_that_are_there_without_a_training_folder(
+    arguments: dict[str, Any], truth: dict[str, str], initial_labels: Path
+) -> None:
+    arguments |= {"train_data": None, "initial_labels": str(initial_labels), "classes": list(CLASSES)}
+    oracle = Oracle(truth)
+    result = run_active_learning(**arguments, max_labels=5, label_source=oracle)
+    assert result.labels_given == 5, "initial labels are no answers"
+    assert [point["train_set_size"] for point in result.validation_history] == [12, 17]
+    folder = Path(arguments["output_dir"])
+    labels = stored_labels(folder)
+    assert len(labels) == 17 and labels.items() <= truth.items()
+    initial_labels.unlink()  # the run has them
+    run_active_learning(**arguments, label_source=oracle)
+    assert stored_labels(folder) == truth
+
+
+def test_labels_of_one_run_begin_another(arguments: dict[str, Any], truth: dict[str, str], tmp_path: Path) -> None:
+    run_active_learning(**arguments, max_labels=10, label_source=Oracle(truth))
+    first = Path(arguments["output_dir"])
+    arguments |= {"train_data": None, "output_dir": str(tmp_path / "second"), "validation_data": None}
+    arguments["initial_labels"] = first / "data" / "labels.csv"
+    run_active_learning(**arguments, max_labels=0, label_source=Oracle(truth))
+    assert stored_labels(tmp_path / "second") == stored_labels(first)
+
+
+def test_names_in_initial_labels_that_are_no_classes_are_told_before_any_work(
+    arguments: dict[str, Any], initial_labels: Path
+) -> None:
+    arguments |= {"train_data": None, "initial_labels": str(initial_labels), "classes": ["Red_Deer", "Blue Jay"]}
+    arguments["validation_data"] = None
+    with pytest.raises(LabelFileError, match=r'"green frog" is not a class\.'):
+        run_active_learning(**arguments)
+    assert not (Path(arguments["output_dir"]) / "embedding" / "embedding_model_weights.pt").exists()
+
+
+def test_a_program_leaves_with_its_own_status_while_labels_are_needed(
+    arguments: dict[str, Any], truth: dict[str, str]
+) -> None:
+    """As a batch queue runs it: nobody at the keyboard, started again when somebody has labelled."""
+    person = Person(arguments | {"label_source": "exit", "max_labels": 5}, truth)
+    command = [sys.executable, "-c", PROGRAM, json.dumps(person.arguments)]
+    for expected in (3, 3, 0):
+        ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        assert ended.returncode == expected, ended.stderr
+        if expected == 3:
+            assert "Labels are needed" in ended.stdout and LOADED not in ended.stdout
+            person.save_labels(missing=len(list((person.folder / "new_labels_bin").iterdir())) == 0)
+    assert LOADED in ended.stdout and "max_labels is reached" in ended.stdout

@@ -100,7 +100,7 @@ def test_validation_classes_must_be_training_classes_and_may_be_fewer(photo_fold
     touch(photo_folders.validation, "wolf/11.jpg")
     message = refusal_of(photo_folders)
     assert "has 'wolf', which train_data does not have" in message
-    assert "train_data has 'boar', 'deer', 'fox'" in message
+    assert "the classes are 'boar', 'deer', 'fox'" in message
     (photo_folders.train / "wolf").mkdir()
     assert "wolf" in scan_data_folders(*photo_folders)[Role.VALIDATION].folders
 
@@ -263,3 +263,15 @@ def test_rows_follow_the_data_sets_and_the_sorted_paths(photo_folders):
 
 def test_the_class_of_a_photo_is_its_top_level_folder():
     assert class_of("deer/a/1.jpg") == "deer"
+
+
+def test_without_a_training_folder_the_classes_are_those_that_are_named(photo_folders):
+    scans = scan_data_folders(None, photo_folders.unlabelled, photo_folders.validation, ["boar", "deer", "owl"])
+    assert set(scans) == {Role.UNLABELLED, Role.VALIDATION}
+    with pytest.raises(DataError, match="has 'boar', which"):
+        scan_data_folders(None, photo_folders.unlabelled, photo_folders.validation, ["deer"])
+
+
+def test_classes_beside_the_training_folder_may_be_in_the_validation_folder(photo_folders):
+    touch(photo_folders.validation, "owl/11.jpg")
+    scan_data_folders(*photo_folders, ["owl"])

@@ -17,8 +17,9 @@ from camera_trap_al.exceptions import CheckpointError, DiskFullError, LabelFileE
 from camera_trap_al.files import aside
 from camera_trap_al.photo_folders import FolderScan, scan_data_folders
 from camera_trap_al.pools import UNLABELLED, Role
-from camera_trap_al.query import Answer
-from camera_trap_al.run_store import FORMAT, Artefact, RunStore
+from camera_trap_al.query import Answer, KnownLabel
+from camera_trap_al.run_format import FORMAT
+from camera_trap_al.run_store import Artefact, RunStore
 
 # Rows of the photo_folders fixture: training, unlabelled and validation photos, each sorted by path.
 PATHS = (
@@ -468,6 +469,177 @@ def test_an_answer_that_does_not_fit_the_question_is_refused_whole(store, regist
     assert store.open_query().rows.tolist() == [3]
     assert register(store).pools.targets.tolist() == TARGETS
     assert files_in(store.folder / "data" / "label_archive") == set()
+
+
+def events_of(store: RunStore) -> list[tuple]:
+    with closing(sqlite3.connect(store.database)) as db:
+        return db.execute(
+            "SELECT round, photo_row, kind, old_class, new_class, source FROM label_events ORDER BY event"
+        ).fetchall()
+
+
+def test_a_part_of_an_answer_is_kept_and_the_rest_stays_asked(store, register):
+    register(store)
+    query = store.ask(np.array([7, 3, 4, 5]))
+    store.commit(query, Answer({3: DEER}, skipped=(5,), is_partial=True, source="part.csv"))
+    assert store.open_query().rows.tolist() == [7, 4]
+    assert store.n_rounds() == 0
+    assert store.open_query().asked_before == ("north/4.jpg", "south/7.jpg")
+    store.commit(store.open_query(), Answer({7: FOX, 4: BOAR}, source="rest.csv"))
+    assert (store.open_query(), store.n_rounds()) == (None, 1)
+
+
+def test_skipped_photos_are_known_by_the_round(store, register):
+    register(store)
+    store.commit(store.ask(np.array([7, 3])), Answer({7: FOX}, skipped=(3,)))
+    store.commit(store.ask(np.array([4])), Answer(skipped=(4,)))
+    assert store.skipped_rows(1).tolist() == [3, 4]
+    assert store.skipped_rows(2).tolist() == [4]
+    assert store.skipped_rows(3).tolist() == []
+    assert register(store).pools.targets.tolist()[3:5] == [UNLABELLED, UNLABELLED]
+
+
+def test_unusable_photos_are_set_aside_for_good_and_listed(config, store, register):
+    register(store)
+    store.commit(store.ask(np.array([3, 4])), Answer({4: DEER}, unusable=(3,)))
+    pools = register(RunStore.open(config)).pools
+    assert pools.is_set_aside[3] and not pools.is_set_aside[4]
+    store.set_aside({})
+    listed = read_csv(store.folder / "unreadable_images.csv")
+    assert listed[1:] == [["unlabelled_data/north/4.jpg", "marked as unusable"]]
+    store.write_labels()
+    assert ["unlabelled_data/north/4.jpg", "unusable"] in read_csv(store.folder / "data" / "labels.csv")
+
+
+def test_corrections_change_labels_and_unusable_photos_and_stay_on_record(store, register):
+    register(store)
+    store.commit(store.ask(np.array([3, 4])), Answer({4: DEER}, unusable=(3,), source="first.csv"))
+    query = store.ask(np.array([5]))
+    assert query.known == {"north/4.jpg": KnownLabel(3, UNLABELLED), "north/5.jpg": KnownLabel(4, DEER)}
+    store.commit(query, Answer({5: BOAR}, corrections={3: FOX}, unusable=(4,), source="second.csv"))
+    pools = register(store).pools
+    assert (pools.targets[3], pools.targets[4]) == (FOX, UNLABELLED)
+    assert pools.is_set_aside.tolist()[3:5] == [False, True]
+    assert events_of(store) == [
+        (1, 4, "label", None, DEER, "first.csv"),
+        (1, 3, "unusable", None, None, "first.csv"),
+        (2, 5, "label", None, BOAR, "second.csv"),
+        (2, 3, "correction", None, FOX, "second.csv"),
+        (2, 4, "unusable", DEER, None, "second.csv"),
+    ]
+
+
+def test_new_classes_of_an_answer_follow_the_others(store, register):
+    register(store)
+    store.commit(store.ask(np.array([3])), Answer({3: 3}, new_classes=("badger",)))
+    catalogue = register(store)
+    assert catalogue.classes == (*CLASSES, "badger")
+    assert catalogue.pools.targets[3] == 3
+    assert store.ask(np.array([4])).classes == (*CLASSES, "badger")
+
+
+def test_initial_labels_are_training_labels_and_no_answers(config, store, register):
+    register(store)
+    store.take_initial_labels({3: FOX, 4: 3, 5: None}, ["badger"], "old.csv", b"content")
+    catalogue = register(RunStore.open(config))
+    pools = catalogue.pools
+    assert catalogue.classes[3] == "badger"
+    assert pools.labelled.tolist() == [0, 1, 2, 3, 4] and len(pools.answered) == 0
+    assert pools.is_set_aside[5]
+    assert files_in(store.folder / "data" / "label_archive") == {"initial_old.csv"}
+    assert [event[:3] for event in events_of(store)] == [(None, row, "initial") for row in (3, 4, 5)]
+
+
+def test_initial_labels_of_a_start_that_failed_bind_nobody(tmp_path, register):
+    config = RunConfig(output_dir=tmp_path / "run")
+    store = RunStore.open(config)
+    register(store)
+    store.take_initial_labels({3: FOX}, [], "old.csv", None)
+    again = RunStore.open(config)
+    assert events_of(again) == []
+    assert register(again).pools.targets.tolist() == TARGETS
+
+
+def test_files_of_one_name_are_archived_side_by_side(store, register):
+    register(store)
+    query = store.ask(np.array([3, 4, 5]))
+    for row, content in ((3, b"one"), (4, b"two"), (5, b"two")):
+        store.commit(query, Answer({row: DEER}, is_partial=True, source="labels.csv", file_content=content))
+    archive = store.folder / "data" / "label_archive"
+    assert {name: (archive / name).read_bytes() for name in files_in(archive)} == {
+        "round_0001_labels.csv": b"one",
+        "round_0001 (2)_labels.csv": b"two",
+    }
+
+
+FORMAT_1 = """
+CREATE TABLE classes (class_id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE photos (
+    photo_row INTEGER PRIMARY KEY, role INTEGER NOT NULL, path TEXT NOT NULL,
+    class_id INTEGER REFERENCES classes, set_aside TEXT, UNIQUE (role, path)
+);
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE queries (round INTEGER PRIMARY KEY, asked_at TEXT NOT NULL, answered_at TEXT);
+CREATE TABLE query_rows (
+    round INTEGER NOT NULL REFERENCES queries, position INTEGER NOT NULL,
+    photo_row INTEGER NOT NULL REFERENCES photos, PRIMARY KEY (round, position)
+);
+CREATE TABLE label_events (
+    event INTEGER PRIMARY KEY, happened_at TEXT NOT NULL, round INTEGER NOT NULL REFERENCES queries,
+    photo_row INTEGER NOT NULL REFERENCES photos, old_class INTEGER, new_class INTEGER NOT NULL, source TEXT NOT NULL
+);
+CREATE TABLE artefacts (file TEXT PRIMARY KEY, sha256 TEXT NOT NULL, lineage TEXT NOT NULL);
+CREATE TABLE evaluations (train_set_size INTEGER PRIMARY KEY, metrics TEXT NOT NULL);
+INSERT INTO classes VALUES (0, 'boar'), (1, 'deer'), (2, 'fox');
+INSERT INTO photos VALUES
+    (0, 0, 'boar/1.jpg', 0, NULL), (1, 0, 'deer/2.jpg', 1, NULL), (2, 0, 'deer/3.jpg', 1, NULL),
+    (3, 1, 'north/4.jpg', 2, NULL), (4, 1, 'north/5.jpg', NULL, NULL), (5, 1, 'south/7.jpg', NULL, NULL),
+    (6, 1, 'south/8.jpg', NULL, NULL), (7, 1, 'south/a/6.jpg', NULL, NULL),
+    (8, 2, 'boar/9.jpg', 0, NULL), (9, 2, 'deer/10.jpg', 1, NULL);
+INSERT INTO queries VALUES (1, '2026-01-01', '2026-01-02'), (2, '2026-01-02', NULL);
+INSERT INTO query_rows VALUES (1, 0, 3), (2, 0, 7), (2, 1, 4);
+INSERT INTO label_events VALUES (1, '2026-01-02', 1, 3, NULL, 2, 'a.csv');
+PRAGMA user_version = 1;
+"""  # as the first version of the package wrote it
+
+
+def test_a_run_of_format_1_goes_on(tmp_path, register):
+    (tmp_path / "run" / "data").mkdir(parents=True)
+    with closing(sqlite3.connect(tmp_path / "run" / "data" / "run.sqlite")) as db, db:
+        db.executescript(FORMAT_1)
+    store = RunStore.open(RunConfig(output_dir=tmp_path / "run"))
+    pools = register(store).pools
+    assert pools.targets.tolist() == [*TARGETS[:3], FOX, *TARGETS[4:]]
+    assert pools.answered.tolist() == [3]
+    query = store.open_query()
+    assert query.rows.tolist() == [7, 4]
+    store.commit(query, Answer({7: FOX}, skipped=(4,), source="b.csv"))
+    assert events_of(store) == [
+        (1, 3, "label", None, FOX, "a.csv"),
+        (2, 7, "label", None, FOX, "b.csv"),
+        (2, 4, "skip", None, None, "b.csv"),
+    ]
+
+
+def test_a_migrated_database_is_like_a_new_one(tmp_path):
+    schemas = []
+    for name in ("old", "new"):
+        database = tmp_path / name / "data" / "run.sqlite"
+        database.parent.mkdir(parents=True)
+        if name == "old":
+            with closing(sqlite3.connect(database)) as db, db:
+                db.executescript(FORMAT_1)
+        RunStore.open(RunConfig(output_dir=tmp_path / name))
+        with closing(sqlite3.connect(database)) as db:
+            assert db.execute("PRAGMA user_version").fetchone() == (FORMAT,)
+            tables = [
+                table for (table,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY 1")
+            ]
+            schemas.append({table: sorted(db.execute(f"PRAGMA table_info({table})").fetchall()) for table in tables})
+    without_order = [
+        {table: sorted(column[1:] for column in columns) for table, columns in schema.items()} for schema in schemas
+    ]
+    assert without_order[0] == without_order[1]
 
 
 CHILD = """

@@ -1,6 +1,7 @@
 """One run's data, models and pools together."""
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,17 +14,17 @@ from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.device import choose_device
 from camera_trap_al.deep_learning.embedder import Embedder
-from camera_trap_al.deep_learning.embedding_table import EmbeddingTable, digest
+from camera_trap_al.deep_learning.embedding_table import digest
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.finetuning_gate import finetune
-from camera_trap_al.deep_learning.fitted_classifier import CLASSIFIER_FILE, FittedClassifier
+from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
 from camera_trap_al.deep_learning.network_file import network_artefact, read_network
 from camera_trap_al.deep_learning.photo_embeddings import PhotoEmbeddings
 from camera_trap_al.deep_learning.photo_reader import PhotoReader
 from camera_trap_al.deep_learning.pixel_statistics import draw_sample, measure_pixels
-from camera_trap_al.deep_learning.run_photos import register_photos
+from camera_trap_al.deep_learning.run_photos import register_photos, take_answer
 from camera_trap_al.evaluation import EvaluationReport, evaluate
-from camera_trap_al.exceptions import CheckpointError, DataError
+from camera_trap_al.exceptions import DataError
 from camera_trap_al.logs import stage
 from camera_trap_al.photo_folders import FolderScan
 from camera_trap_al.pools import FloatArray, IndexArray, Pools, Role, empty_where_unused
@@ -36,6 +37,7 @@ __all__ = ["ActiveLearningEnvironment"]
 logger = logging.getLogger(__name__)
 
 PARTS_FOLDER = "embedding/parts"
+ROUNDS_TO_WAIT = 5  # before a skipped photo may be asked about again
 
 
 class ActiveLearningEnvironment:
@@ -61,7 +63,7 @@ class ActiveLearningEnvironment:
     embedder
         The embedding network; made from `config` if not given.
     parts_folder
-        Where embeddings are put down as they come, so that a stop loses little; None keeps them in memory only.
+        Where embeddings are put down as they come, so that a stop loses little; None: in memory only.
 
     Attributes
     ----------
@@ -79,14 +81,14 @@ class ActiveLearningEnvironment:
     ) -> None:
         self.dataset = dataset
         self.config = (config or RunConfig()).with_seed()
-        if embedder is None:
-            embedder = EmbeddingTrainer(self.config, len(dataset.classes), choose_device(self.config.device))
-        self.embedder: Embedder = embedder
+        self.embedder: Embedder = embedder or EmbeddingTrainer(
+            self.config, len(dataset.classes), choose_device(self.config.device)
+        )
         self.scans: dict[Role, FolderScan] = {}
         self._strategy = self.config.strategy
         # The same number for a photo however many others come later: candidates are the rows with the lowest.
         self._lots = self.config.generator("candidates", 0).random(len(dataset))
-        self._embedded = PhotoEmbeddings(dataset, embedder, parts_folder)
+        self._embedded = PhotoEmbeddings(dataset, self.embedder, parts_folder)
         self._fitted: FittedClassifier | None = None
         self._network_lineage: dict[str, Any] = {}
         self._saved: dict[str, dict[str, Any]] = {}
@@ -104,12 +106,10 @@ class ActiveLearningEnvironment:
         """
         dataset, scans = register_photos(store)
         network, checkpoint = read_network(store)
-        device = choose_device(store.config.device)
-        embedder = EmbeddingTrainer(store.config, len(dataset.classes), device, checkpoint)
+        embedder = EmbeddingTrainer(store.config, len(dataset.classes), choose_device(store.config.device), checkpoint)
         environment = cls(dataset, store.config, embedder, parts_folder=store.folder / PARTS_FOLDER)
         environment.scans = scans
-        pixels = store.recall("pixel_statistics")
-        if pixels is not None:
+        if (pixels := store.recall("pixel_statistics")) is not None:
             environment._take_pixels(pixels)
         if network is not None:
             environment._load(store, network)
@@ -118,8 +118,7 @@ class ActiveLearningEnvironment:
     def _load(self, store: RunStore, network: dict[str, Any]) -> None:
         """Load embeddings and classifier, each if it is what was saved and fits the one before it."""
         self._network_lineage = network
-        self._embedded.network = network["digest"]
-        self._embedded.table = EmbeddingTable.load(store, len(self.dataset), network["digest"])
+        self._embedded.load(store, network["digest"])
         self._fitted = FittedClassifier.load(store, self._embedded.table.network)
         self._saved = {artefact.file: dict(artefact.lineage) for artefact in self._artefacts()}
 
@@ -219,11 +218,11 @@ class ActiveLearningEnvironment:
         """Train the network on the labelled photos: the training settings the first time, then those of finetuning."""
         settings = self.config.finetuning if self.is_trained else self.config.training
         rows, rng = self.pools.labelled, self.config.generator(settings.name, self.n_answers)
+        new = None
         with stage(logger, f"Embedding network, {settings.name} on {len(rows)} photos"):
             if self.is_trained and self.config.finetuning_gate:
                 new = finetune(self.embedder, self.dataset, rows, settings, rng, self._embedded.exact(rows))
             else:
-                new = None
                 self.embedder.fit(self.dataset, rows, settings, rng)
         self._network_lineage = {"digest": self.embedder.digest(), "answers": self.n_answers}
         self._embedded.network = self._network_lineage["digest"]
@@ -280,13 +279,7 @@ class ActiveLearningEnvironment:
         }
 
     def probabilities(self, rows: IndexArray) -> FloatArray:
-        """Return (n, n_classes) class probabilities of embedded `rows`, columns by class id.
-
-        Raises
-        ------
-        DataError
-            If there is no classifier yet.
-        """
+        """Return (n, n_classes) class probabilities of embedded `rows`, columns by class id; errors as `fitted`."""
         return self.fitted().probabilities(self._embedded.table.of(rows))
 
     def fitted(self) -> FittedClassifier:
@@ -301,16 +294,17 @@ class ActiveLearningEnvironment:
         """
         if self._fitted is None:
             raise DataError("There is no classifier yet: call the steps of stale_models() first.")
-        if self._fitted.lineage["network"] != self._embedded.table.network:
-            raise CheckpointError(
-                "The classifier was fitted on embeddings of another network: call the steps of stale_models() first.",
-                Path(CLASSIFIER_FILE),
-            )
+        self._fitted.check_network(self._embedded.table.network)
         return self._fitted
 
-    def view(self) -> PoolView:
-        """Give what a query strategy sees: of the embeddings, only those of labelled and candidate rows."""
+    def view(self, not_now: IndexArray | None = None) -> PoolView:
+        """Give what a query strategy sees: of the embeddings, only those of labelled and candidate rows.
+
+        The rows `not_now` are no candidates, unless all are.
+        """
         fitted, labelled, candidates = self.fitted(), self.pools.labelled, self.candidates
+        if not_now is not None and len(others := np.setdiff1d(candidates, not_now)):
+            candidates = others
         seen = np.concatenate([labelled, candidates])
         scaled = fitted.scaler.transform(self._embedded.table.of(seen))
         embeddings = empty_where_unused((len(self.dataset), scaled.shape[1]))
@@ -324,31 +318,38 @@ class ActiveLearningEnvironment:
             classifier=fitted.classifier,
         )
 
-    def choose_rows(self, round_number: int = 1) -> IndexArray:
+    def choose_rows(self, round_number: int = 1, not_now: IndexArray | None = None) -> IndexArray:
         """Let the strategy choose the rows of a round: a batch, less where the pool or `max_labels` ends.
+
+        The rows `not_now` are left for later, unless there are no others.
 
         Raises
         ------
         EmptyPoolError
             If nothing is unlabelled.
         """
-        n = self.config.active_batch
-        n = n if self.n_answers_left is None else min(n, self.n_answers_left)
+        n = min(self.config.active_batch, self.n_answers_left)
         with stage(logger, "Choosing photos"):
-            return self._strategy.select_batch(self.view(), n, self.config.generator("query", round_number))
+            return self._strategy.select_batch(self.view(not_now), n, self.config.generator("query", round_number))
 
     @property
-    def n_answers_left(self) -> int | None:
-        """Answers until `max_labels` is reached; None if there is no such limit."""
-        return None if self.config.max_labels is None else max(0, self.config.max_labels - self.n_answers)
+    def n_answers_left(self) -> int:
+        """Answers until `max_labels` is reached; more than there can be without that limit."""
+        return sys.maxsize if self.config.max_labels is None else max(0, self.config.max_labels - self.n_answers)
 
     def ask(self, store: RunStore) -> Query:
         """Give the open query again, or choose the rows of the next round and store them as the open query."""
-        return store.open_query(self.n_answers_left) or store.ask(self.choose_rows(store.n_rounds() + 1))
+        round_number = store.n_rounds() + 1
+        return store.open_query(self.n_answers_left) or store.ask(
+            self.choose_rows(round_number, store.skipped_rows(round_number - ROUNDS_TO_WAIT))
+        )
 
     def apply(self, answer: Answer) -> None:
-        """Take the labels of an answer into the data set."""
-        self.dataset.relabel(list(answer.labels.keys()), list(answer.labels.values()))
+        """Take what an answer says into the data set."""
+        take_answer(self.dataset, answer)
+        if answer.unusable:
+            self._reader.list_is_old()
+        self.embedder.set_n_classes(len(self.dataset.classes))
 
     def why_finished(self) -> str | None:
         """Say why there is nothing more to ask: "everything is labelled", "max_labels is reached", or None."""

@@ -1,7 +1,8 @@
 """The photos of a run as a torch data set, and which of them share a batch."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,19 @@ class ExtendedImageFolder(Dataset[tuple[Any, int]]):
             names.append(f"{self.pools.roles[row]}/{folder}/{row if is_class_folder else ''}")
         numbers: IndexArray = np.unique(names, return_inverse=True)[1].astype(np.int64)
         return numbers
+
+    def add_classes(self, names: Sequence[str]) -> None:
+        """Take new classes behind those that there are.
+
+        Raises
+        ------
+        DataError
+            If there is a class of that name already.
+        """
+        known = [name for name in names if name in self.classes]
+        if known:
+            raise DataError(f"There is a class {known[0]!r} already.")
+        self.catalogue = replace(self.catalogue, classes=(*self.classes, *names))
 
     def relabel(self, rows: Any, class_ids: Any) -> None:
         """Give `rows` new labels.

@@ -61,6 +61,9 @@ class Embedder(ABC):
         """Say in which precision candidates may be embedded; some of `rows` may be embedded to find out."""
         return "fp32"
 
+    def set_n_classes(self, n_classes: int) -> None:  # noqa: B027  nothing to do for networks without an output per class
+        """Make room for new classes; called with as many as there are, or more."""
+
     def snapshot(self) -> Any:
         """Copy what `fit` changes, to be given to `restore`; None if that cannot be done."""
         return None

@@ -235,6 +235,15 @@ class EmbeddingTrainer(Embedder):
         self._embedded(centres, self._normalisation()).cpu()
         return (time.perf_counter() - start) / len(images)
 
+    def set_n_classes(self, n_classes: int) -> None:
+        """Give a softmax network fresh outputs for new classes; those that it has stay as they are."""
+        if not isinstance(self.net, SoftmaxNet) or self.net.classifier.out_features == n_classes:
+            return
+        seed = _torch_seed(self._config.generator("head", n_classes))
+        grown = SoftmaxNet(self.net.embedding, n_classes, seed=seed).to(self.device)
+        load_network(grown, self.net.state_dict())
+        self.net = grown
+
     def digest(self) -> str:
         """Name the network by its weights: two networks with one digest give the same embeddings."""
         checksum = hashlib.sha256()

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from camera_trap_al.classifier import EmbeddingClassifier, EmbeddingScaler
 from camera_trap_al.config import RunConfig
+from camera_trap_al.exceptions import CheckpointError
 from camera_trap_al.pools import FloatArray, IndexArray
 from camera_trap_al.run_store import Artefact, RunStore
 
@@ -66,6 +68,20 @@ class FittedClassifier:
     def probabilities(self, embeddings: FloatArray) -> FloatArray:
         """Return (n, n_classes) class probabilities of (n, n_features) embeddings, columns by class id."""
         return self.classifier.probabilities(self.scaler.transform(embeddings))
+
+    def check_network(self, network: str) -> None:
+        """Refuse to be used with embeddings of another network than those of the fit.
+
+        Raises
+        ------
+        CheckpointError
+            If `network` names another one.
+        """
+        if self.lineage["network"] != network:
+            raise CheckpointError(
+                "The classifier was fitted on embeddings of another network: call the steps of stale_models() first.",
+                Path(CLASSIFIER_FILE),
+            )
 
     def artefacts(self) -> Iterator[Artefact]:
         """Give the file that holds both; none for an estimator of the user's own, which is fitted again on resume."""

@@ -11,6 +11,7 @@ from camera_trap_al.deep_learning.embedding_parts import EmbeddingParts
 from camera_trap_al.deep_learning.embedding_table import EmbeddingTable
 from camera_trap_al.deep_learning.precision import Precision
 from camera_trap_al.pools import FloatArray, IndexArray
+from camera_trap_al.run_store import RunStore
 
 __all__ = ["PhotoEmbeddings"]
 
@@ -44,6 +45,11 @@ class PhotoEmbeddings:
         self._parts: EmbeddingParts | None = None
         self.network = "not trained"
         self.table = EmbeddingTable(len(dataset))
+
+    def load(self, store: RunStore, network: str) -> None:
+        """Take up what a run saved of the network of this name."""
+        self.network = network
+        self.table = EmbeddingTable.load(store, len(self._dataset), network)
 
     def missing(self, rows: IndexArray, *, exactly: bool) -> IndexArray:
         """Return those of `rows` whose photo, as it is now, has no embedding by the present network in the table.

@@ -30,6 +30,10 @@ class PhotoReader:
         self._to_record: dict[int, str] = {}
         self._was_recorded = False
 
+    def list_is_old(self) -> None:
+        """Have the list of photos that are set aside written anew by the next `record`."""
+        self._was_recorded = False
+
     def decode(self, wanted: Callable[[], IndexArray]) -> None:
         """Decode photos that are not decoded yet, as far as they can be kept.
 

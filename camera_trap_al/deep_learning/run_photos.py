@@ -3,14 +3,25 @@
 import logging
 from pathlib import Path
 
+import numpy as np
+
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.exceptions import DataError
+from camera_trap_al.labelling.class_names import ClassNames
+from camera_trap_al.labelling.initial import (
+    InitialLabels,
+    class_names_in,
+    match_initial_labels,
+    new_class_names,
+    read_initial_labels,
+)
 from camera_trap_al.logs import stage
-from camera_trap_al.photo_folders import FolderScan, scan_data_folders
-from camera_trap_al.pools import Role
+from camera_trap_al.photo_folders import Catalogue, FolderScan, scan_data_folders
+from camera_trap_al.pools import UNLABELLED, Role
+from camera_trap_al.query import Answer
 from camera_trap_al.run_store import RunStore
 
-__all__ = ["register_photos"]
+__all__ = ["register_photos", "take_answer"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,13 +39,22 @@ def register_photos(store: RunStore) -> tuple[ExtendedImageFolder, dict[Role, Fo
         If the data folders cannot be used, or are not those of this run.
     """
     config = store.config
-    train = config.path_of("train_data")
-    if train is None:
-        raise DataError("train_data is needed to start a run.")
+    if config.train_data is None and config.initial_labels is None:
+        raise DataError("train_data or initial_labels is needed to start a run.")
     validation = config.path_of("validation_data") or _validation_folder_of(store)
+    initial, declared = _initial_labels(store)
     with stage(logger, "Looking for photos"):
-        scans = scan_data_folders(train, config.path_of("unlabelled_data"), validation)
-        catalogue = store.register(scans)
+        scans = scan_data_folders(
+            config.path_of("train_data"),
+            config.path_of("unlabelled_data"),
+            validation,
+            {*declared, *store.class_names()},
+        )
+        catalogue = store.register(scans, declared)
+    if initial is not None:
+        catalogue = _with_initial_labels(store, catalogue, scans[Role.UNLABELLED], initial)
+    if not len(catalogue.pools.labelled):
+        raise DataError("No photo has a label, so there is nothing to learn from. Give train_data or initial_labels.")
     if validation is None:  # those of an earlier start, whose folder is gone now
         catalogue.pools.is_set_aside[catalogue.pools.roles == Role.VALIDATION] = True
     dataset = ExtendedImageFolder(
@@ -45,6 +65,52 @@ def register_photos(store: RunStore) -> tuple[ExtendedImageFolder, dict[Role, Fo
         image_cache_gb=config.image_cache_gb,
     )
     return dataset, scans
+
+
+def take_answer(dataset: ExtendedImageFolder, answer: Answer) -> None:
+    """Take labels, corrections, new classes and unusable photos of an answer into a data set."""
+    dataset.add_classes(answer.new_classes)
+    was_unusable = [row for row in answer.corrections if dataset.targets[row] == UNLABELLED]
+    labels = {**answer.labels, **answer.corrections, **dict.fromkeys(answer.unusable, UNLABELLED)}
+    dataset.relabel(list(labels.keys()), list(labels.values()))
+    dataset.pools.is_set_aside[was_unusable] = False
+    dataset.pools.is_set_aside[list(answer.unusable)] = True
+
+
+def _initial_labels(store: RunStore) -> tuple[InitialLabels | None, tuple[str, ...]]:
+    """Read the labels that people have already, and name the classes that are declared besides folders."""
+    config = store.config
+    declared = tuple(config.classes or ())
+    file = config.path_of("initial_labels")
+    if file is None or not file.is_file():  # of an earlier start: they are in the store
+        return None, declared
+    initial = read_initial_labels(file, config.label_column)
+    if config.train_data is None and not declared and not store.class_names():
+        declared = class_names_in(initial.table, config.class_aliases or {})
+    return initial, declared
+
+
+def _with_initial_labels(store: RunStore, catalogue: Catalogue, scan: FolderScan, initial: InitialLabels) -> Catalogue:
+    """Give photos that have no label theirs from `initial`."""
+    names = ClassNames(catalogue.classes, store.config.class_aliases)
+    if store.config.new_classes == "add":
+        names = names.with_classes(new_class_names(initial.table, names))
+    classes, n_elsewhere = match_initial_labels(initial.table, scan.photos, names)
+    if n_elsewhere:
+        logger.warning("%d labels of %s are for photos that are not there.", n_elsewhere, initial.table.name)
+    ids = {name: class_id for class_id, name in enumerate(names.classes)}
+    pools = catalogue.pools
+    is_open = (pools.roles == Role.UNLABELLED) & (pools.targets == UNLABELLED) & ~pools.is_set_aside
+    taken = {
+        row: None if (name := classes[catalogue.paths[row]]) is None else ids[name]
+        for row in np.flatnonzero(is_open).tolist()
+        if catalogue.paths[row] in classes
+    }
+    if taken:
+        new = names.classes[len(catalogue.classes) :]
+        store.take_initial_labels(taken, new, initial.table.name, initial.content)
+        logger.info("%d photos have their label from %s", len(taken), initial.table.name)
+    return store.catalogue(catalogue.roots) if taken else catalogue
 
 
 def _validation_folder_of(store: RunStore) -> Path | None:

@@ -1,17 +1,28 @@
 """What Timelapse (Saul Greenberg) reads and leaves behind: its selector CSV, its way of writing paths, its folders."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from camera_trap_al.exceptions import DataError
 from camera_trap_al.files import write_csv
 
-__all__ = ["FOLDERS_MADE_BY_TIMELAPSE", "SELECTOR_COLUMNS", "join_path", "split_path", "write_selector_csv"]
+__all__ = [
+    "FOLDERS_MADE_BY_TIMELAPSE",
+    "SELECTOR_COLUMNS",
+    "ambiguous_photos",
+    "join_path",
+    "never_shown",
+    "split_path",
+    "write_selector_csv",
+]
 
 # Lower case: Windows does not tell `backups` from `Backups`, so callers compare name.casefold().
 FOLDERS_MADE_BY_TIMELAPSE = frozenset(
     {"backups", "deletedfiles", "csvexportedfiles", "camtrapdpexportedfiles", ".vthumb", "@recycle"}
 )
+
+SHOWN_SUFFIX = ".jpg"  # the only one of pictures that Timelapse loads, in any case
 
 # Timelapse refuses the whole file for any column that is neither its own nor in the user's template.
 SELECTOR_COLUMNS = ("File", "RelativePath", "Selected")
@@ -37,18 +48,43 @@ def join_path(file: str, relative_path: str) -> str:
     return "/".join(part for part in parts if part not in ("", "."))
 
 
-def write_selector_csv(path: Path, photos: Sequence[str], selected: Collection[str]) -> None:
+def never_shown(photos: Iterable[str]) -> Counter[str]:
+    """Count by suffix, in lower case, the photos that Timelapse never loads, whatever is done."""
+    suffixes = (f".{photo.rpartition('.')[2].lower()}" for photo in photos)
+    return Counter(suffix for suffix in suffixes if suffix != SHOWN_SUFFIX)
+
+
+def ambiguous_photos(listed: Collection[str], photos: Iterable[str]) -> list[str]:
+    """Find photos directly in the image folder of whose name there is another one in a subfolder.
+
+    The row of such a photo has no RelativePath, and Timelapse gives what it says to all photos of that name, unless
+    rows for the others follow.
+
+    Parameters
+    ----------
+    listed
+        The photos that get a row.
+    photos
+        All photos, relative to the image folder, separated by ``/``.
+    """
+    top_level = {photo for photo in listed if "/" not in photo}
+    if not top_level:
+        return []
+    return sorted(top_level.intersection(photo.rpartition("/")[2] for photo in photos if "/" in photo))
+
+
+def write_selector_csv(path: Path, photos: Collection[str], selected: Collection[str]) -> None:
     """Write the CSV that tells Timelapse which photos are asked about.
 
-    Every photo has a row, sorted by path; UTF-8 without BOM, comma, CRLF. The file is written aside and renamed, so
-    that nobody ever reads half of it.
+    Every one of `photos` has a row, sorted by path; UTF-8 without BOM, comma, CRLF. The file is written aside and
+    renamed, so that nobody ever reads half of it.
 
     Parameters
     ----------
     path
         The file to write; replaced if it exists.
     photos
-        All photos of the unlabelled folder, relative to it, separated by ``/``.
+        Photos of the unlabelled folder, relative to it, separated by ``/``; Timelapse leaves others as they are.
     selected
         Those of `photos` that are asked about.
 
@@ -78,6 +114,6 @@ def write_selector_csv(path: Path, photos: Sequence[str], selected: Collection[s
         ) from error
 
 
-def _selector_rows(photos: Sequence[str], selected: frozenset[str]) -> Iterator[tuple[str, str, str]]:
+def _selector_rows(photos: Collection[str], selected: frozenset[str]) -> Iterator[tuple[str, str, str]]:
     for photo in sorted(photos):
         yield *split_path(photo), "true" if photo in selected else "false"

@@ -1,8 +1,20 @@
 """The conversation with the person at the console: the only place of the package that prints and reads input."""
 
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-__all__ = ["ask", "say"]
+__all__ = ["ask", "say", "say_table", "told_at_interrupt"]
+
+
+@contextmanager
+def told_at_interrupt(text: str) -> Iterator[None]:
+    """Show `text` when Ctrl-C is pressed within the context, and let it through."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"\n{text}")
+        raise
 
 
 def say(text: str) -> None:
@@ -12,6 +24,14 @@ def say(text: str) -> None:
     accent in the name of a photo.
     """
     print(_showable(text), flush=True)
+
+
+def say_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Show `rows` below `header`, in columns as wide as they need; nothing stands for None."""
+    lines = [list(header), *(["" if cell is None else str(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        say("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def ask(prompt: str) -> str:

@@ -1,23 +1,27 @@
-"""LabelRetriever: the request goes out as a CSV, a person presses Enter, the labels come in from the labels bin."""
+"""LabelRetriever: the request goes out as a CSV, a person labels, the labels come in."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
-from camera_trap_al.exceptions import DataError, LabelFault, LabelFileError
+from camera_trap_al.exceptions import DataError, LabelFileError
 from camera_trap_al.files import write_csv
-from camera_trap_al.interchange.timelapse import write_selector_csv
-from camera_trap_al.labelling.csv_files import MatchedLabels, match_answers, read_file_content, read_label_file
-from camera_trap_al.labelling.dialogue import ask, say
+from camera_trap_al.interchange.timelapse import ambiguous_photos, never_shown, write_selector_csv
+from camera_trap_al.labelling.class_names import ClassNames
+from camera_trap_al.labelling.csv_files import LABEL_COLUMN
+from camera_trap_al.labelling.dialogue import ask, say, say_table
+from camera_trap_al.labelling.matching import MatchedLabels, match_answers
+from camera_trap_al.labelling.places import FoundLabels, LabelPlace, LabelsBin
+from camera_trap_al.labelling.waiting import PART_WORD, STOP_WORD, Enter, Waiting
 from camera_trap_al.query import Answer, Query
 
 __all__ = ["LabelRetriever"]
 
-# Scripts that drive a run wait for these two sentences: they stand as they are.
-READY_PROMPT = "Press enter when you have placed the labels in the labels bin"
+# Scripts that drive a run wait for this sentence: it stands as it is.
 LOADED_MESSAGE = "Labels were loaded successfully"
 
-STOP_WORD = "q"
 # A screen that scrolls away helps nobody.
 MAX_FAULTS_SHOWN = 20
 
@@ -40,6 +44,19 @@ class LabelRetriever:
         All photos of the unlabelled folder, relative to it, separated by ``/``, also those labelled by now.
     output_dir
         Folder for the request and the labels bin; made if need be.
+    place
+        Where labels are looked for; by default the labels bin.
+    waiting
+        Makes what waits for the person, anew for each query; by default they press Enter.
+    label_column
+        The column of the label file that holds the classes.
+    class_aliases
+        Class name by the word that stands for it in label files.
+    new_classes
+        ``"refuse"``: a name that is no class is a fault; ``"add"``: the person is asked whether it is a new class.
+    request_rows
+        ``"all"``: the request has a row for every photo; ``"changed"``: for those that are asked about now or were
+        earlier, which is all that Timelapse needs.
 
     Attributes
     ----------
@@ -48,51 +65,109 @@ class LabelRetriever:
     labels_bin
         The folder that label files are read from.
     faults_path
-        The CSV that lists everything wrong with the last label file that was refused.
+        The CSV that lists everything wrong with the last labels that were refused.
     """
 
-    def __init__(self, unlabelled_paths: Sequence[str], output_dir: Path | str) -> None:
+    def __init__(
+        self,
+        unlabelled_paths: Sequence[str],
+        output_dir: Path | str,
+        *,
+        place: LabelPlace | None = None,
+        waiting: Callable[[], Waiting] = Enter,
+        label_column: str = LABEL_COLUMN,
+        class_aliases: Mapping[str, str] | None = None,
+        new_classes: str = "refuse",
+        request_rows: str = "all",
+    ) -> None:
         self._photos = tuple(unlabelled_paths)
         self.request_path = Path(output_dir) / "timelapse_selector.csv"
         self.labels_bin = Path(output_dir) / "new_labels_bin"
         self.faults_path = Path(output_dir) / "label_faults.csv"
-        self.labels_bin.mkdir(parents=True, exist_ok=True)
+        self._place = place or LabelsBin(self.labels_bin, label_column)
+        self._new_waiting = waiting
+        self._label_column = label_column
+        self._aliases = class_aliases
+        self._adds_classes = new_classes == "add"
+        self._lists_all = request_rows == "all"
 
     def write_request(self, query: Query) -> None:
-        """Write the CSV that asks: a row per photo of the unlabelled folder, ``Selected`` true for those of `query`.
+        """Write the CSV that asks: ``Selected`` is true for the photos of `query`.
 
         Raises
         ------
         DataError
-            If the file cannot be written, most often since a program holds it open.
+            If the file cannot be written, most often since a program holds it open; or if a row of a "changed" request
+            would mean several photos to Timelapse.
         """
-        write_selector_csv(self.request_path, self._photos, query.paths)
+        if self._lists_all:
+            write_selector_csv(self.request_path, self._photos, query.paths)
+            return
+        listed = {*query.paths, *query.asked_before}.intersection(self._photos)
+        ambiguous = ambiguous_photos(listed, self._photos)
+        if ambiguous:
+            raise DataError(
+                f'request_rows="changed" cannot be used: {ambiguous[0]} lies directly in the unlabelled folder, and '
+                'Timelapse would take its row for every photo of that name in the subfolders. Use request_rows="all".'
+            )
+        write_selector_csv(self.request_path, listed, query.paths)
 
-    def read_answer(self, query: Query) -> Answer:
-        """Read the labels of all photos of `query` from the labels bin.
+    def read_answer(self, query: Query, *, is_partial: bool = False, is_attended: bool = False) -> Answer:
+        """Read the labels of all photos of `query`.
 
         Of the CSV files in the top level of the bin, the newest with a row for at least one of the photos counts. A
         newer one that cannot be read is a fault: going on to an older one might accept labels corrected since then.
 
+        Parameters
+        ----------
+        query
+            What was asked.
+        is_partial
+            Whether to take the labels that can be used and leave the rest.
+        is_attended
+            Whether somebody is there to be asked about new classes.
+
         Returns
         -------
-        A complete answer, with the name and the bytes of the file it came from.
+        An answer, with the name and the bytes of the file it came from.
 
         Raises
         ------
         LabelFileError
-            If any photo has no label or one that cannot be used; lists every fault.
+            If any photo has no label or one that cannot be used, or with `is_partial` all; lists every fault.
         """
-        paths = self._list_label_files()
-        for path in paths:
-            content = read_file_content(path)
-            matched = match_answers(read_label_file(content, path.name), query, self._photos)
+        names = ClassNames(query.classes, self._aliases)
+        found, matched = self._newest_match(query, names)
+        agreed = self._agree_on_classes(matched, names) if self._adds_classes and is_attended else ()
+        if agreed:
+            matched = match_answers(found.table, query, self._photos, names.with_classes(agreed))
+        nothing_usable = not (matched.labels or matched.skipped or matched.unusable)
+        if matched.faults and (nothing_usable or not is_partial):
+            heading = f"{found.table.name} does not answer everything that was asked."
+            raise LabelFileError(heading, matched.faults)
+        return Answer(
+            matched.labels,
+            skipped=matched.skipped,
+            unusable=matched.unusable,
+            corrections=matched.corrections,
+            new_classes=tuple(agreed),
+            is_partial=bool(matched.faults),
+            source=found.table.name,
+            file_content=found.content,
+            n_ignored=matched.n_ignored,
+            n_differing=matched.n_differing,
+            read_as=matched.read_as,
+        )
+
+    def _newest_match(self, query: Query, names: ClassNames) -> tuple[FoundLabels, MatchedLabels]:
+        for found in self._place.labels(query):
+            matched = match_answers(found.table, query, self._photos, names)
             if matched.n_found:
-                return _check_complete(matched, path.name, content)
-        raise _refuse_bin(self.labels_bin, len(paths))
+                return found, matched
+        raise self._place.nothing_found()
 
     def request_labels(self, query: Query, commit: Callable[[Answer], None]) -> Answer:
-        """Ask for the labels of `query` and wait until they are all there, or until the person stops.
+        """Ask for the labels of `query` and wait until they are there, or until the person stops.
 
         Parameters
         ----------
@@ -106,41 +181,75 @@ class LabelRetriever:
         -------
         The answer as committed, or one with `stop` set when the person typed ``q`` or nobody can answer any more.
         """
-        answer = self._await_answer(query) if self._publish(query) else None
+        waiting = self._new_waiting()
+        answer = self._await_answer(query, waiting) if self._publish(query, waiting) else None
         if answer is None:
             say("Stopped. The same photos are asked about at the next start.")
             return Answer(stop=True)
         commit(answer)
         say(LOADED_MESSAGE)
-        ignored = f" Ignored: {_count(answer.n_ignored, 'label')} for other photos." if answer.n_ignored else ""
-        say(f"{_count(len(answer.labels), 'label')} from {answer.source}.{ignored}")
+        for line in _account(query, answer):
+            say(line)
         return answer
 
-    def _publish(self, query: Query) -> bool:
+    def _publish(self, query: Query, waiting: Waiting) -> bool:
         """Write the request and say so; False if the person stops since it cannot be written."""
         while True:
             try:
                 self.write_request(query)
                 break
             except DataError as error:
+                if not waiting.is_attended:
+                    raise
                 say(str(error))
-            if _is_stopped("Press enter to try again"):
+            if waiting.next_word("Press enter to try again", self._place) == STOP_WORD:
                 return False
+        n_hidden = sum(never_shown(query.paths).values())
         say(f"\nRound {query.round}: {_count(len(query), 'photo')} to label, marked in the new selector file")
         say(f"  {self.request_path}")
-        say('Import it into Timelapse and select the files with "Selected" ticked, or open it in a spreadsheet.')
-        say(f"Give each of them a Species: {', '.join(sorted(query.classes))}")
-        say(f"Then save or export them as CSV, under any name, into the labels bin\n  {self.labels_bin}\n")
+        say("Import it into Timelapse, then choose Select > Custom Select and tick Selected: Timelapse must show")
+        say(f"{_count(len(query) - n_hidden, 'file')}. Or open it in a spreadsheet.")
+        self._warn_of_hidden(n_hidden)
+        say(f"Give each of them a {self._label_column}: {', '.join(sorted(query.classes))},")
+        say('or "skip" to be asked again later, or "unusable" to leave the photo out for good.')
+        say(self._place.instructions(query))
+        say("In Timelapse, reset the selection (Select > All files) before the next import.\n")
         return True
 
-    def _await_answer(self, query: Query) -> Answer | None:
-        """Ask until there is a complete answer; None if the person stops."""
-        while not _is_stopped(READY_PROMPT):
+    @cached_property
+    def _hidden(self) -> Counter[str]:
+        return never_shown(self._photos)
+
+    def _warn_of_hidden(self, n_asked: int) -> None:
+        if self._hidden:
+            listed = ", ".join(f"{n} {suffix}" for suffix, n in sorted(self._hidden.items()))
+            say(
+                f"WARNING: Timelapse shows .jpg only, never {_count(n_asked, 'photo')} of this question and {listed} "
+                "in the unlabelled folder. Label such photos in a spreadsheet."
+            )
+
+    def _await_answer(self, query: Query, waiting: Waiting) -> Answer | None:
+        """Ask until there is an answer; None if the person stops."""
+        while (word := waiting.next_word(self._place.prompt, self._place)) != STOP_WORD:
             try:
-                return self.read_answer(query)
+                return self.read_answer(query, is_partial=word == PART_WORD, is_attended=waiting.is_attended)
             except LabelFileError as error:
                 self._report(error)
         return None
+
+    def _agree_on_classes(self, matched: MatchedLabels, names: ClassNames) -> list[str]:
+        """Ask about each name that is no class yet whether it is to be one."""
+        agreed = []
+        for name, n_photos in sorted(matched.unknown.items()):
+            near = names.nearest(name)
+            doubt = f' It looks like "{near}".' if near else ""
+            typed = ask(
+                f'"{name}" ({_count(n_photos, "photo")}) is not a class yet.{doubt} Type y and press enter to make it '
+                "one, or press enter to refuse it.\n"
+            )
+            if typed.lower() in ("y", "yes"):
+                agreed.append(name)
+        return agreed
 
     def _report(self, error: LabelFileError) -> None:
         """Say what is wrong: all of it in a file, on the screen as much as can be read there."""
@@ -149,60 +258,37 @@ class LabelRetriever:
             write_csv(self.faults_path, ("row", "file", "problem", "advice"), rows, encoding="utf-8-sig")
         heading, _, _ = str(error).partition("\n")
         say(heading)
-        for fault in error.faults[:MAX_FAULTS_SHOWN]:
-            say(f"  - {fault}")
-        n_more = len(error.faults) - MAX_FAULTS_SHOWN
+        say_table(("row", "file", "what is wrong", "what to do"), rows[:MAX_FAULTS_SHOWN])
+        n_more = len(rows) - MAX_FAULTS_SHOWN
         if n_more > 0:
-            say(
-                f"  ... and {n_more} more of the {len(error.faults)} things to put right; all are in {self.faults_path}"
-            )
+            say(f"  ... and {n_more} more of the {len(rows)} things to put right; all are in {self.faults_path}")
         say("Nothing was loaded. Put it right, save the file again, and then:\n")
 
-    def _list_label_files(self) -> list[Path]:
-        """List the CSV files in the top level of the bin, newest first."""
-        try:
-            self.labels_bin.mkdir(parents=True, exist_ok=True)
-            dated = [(path.stat().st_mtime_ns, path.name) for path in self.labels_bin.iterdir() if _is_label_file(path)]
-        except OSError as error:
-            # A file may vanish while we look; then nobody knows any more which one is the newest.
-            problem = f"The labels bin cannot be read: {error.strerror or error} ({error.filename})."
-            fault = LabelFault(None, "", problem, "Look whether the folder can be reached, then try again.")
-            raise LabelFileError(f"No labels could be read from {self.labels_bin}.", [fault]) from error
-        return [self.labels_bin / name for _, name in sorted(dated, reverse=True)]
 
-
-def _is_label_file(path: Path) -> bool:
-    # Excel keeps a lock file ~$name beside an open file, macOS one named ._name on network drives.
-    return path.suffix.lower() == ".csv" and not path.name.startswith(("~$", ".")) and not path.is_dir()
-
-
-def _check_complete(matched: MatchedLabels, name: str, content: bytes) -> Answer:
-    if matched.faults:
-        raise LabelFileError(f"{name} does not answer everything that was asked.", matched.faults)
-    return Answer(matched.labels, source=name, file_content=content, n_ignored=matched.n_ignored)
-
-
-def _refuse_bin(labels_bin: Path, n_files: int) -> LabelFileError:
-    if n_files:
-        problem = f"Of {_count(n_files, 'CSV file')} in the labels bin, none has a row for a photo that is asked about."
-        advice = "Put the labels of the selected photos there; RelativePath must start in the unlabelled folder."
-    else:
-        problem = "There is no CSV file in the labels bin."
-        advice = "Save the labels there, under a name that ends in .csv; folders in it are not searched."
-    return LabelFileError(f"No labels were found in {labels_bin}.", [LabelFault(None, "", problem, advice)])
-
-
-def _is_stopped(prompt: str) -> bool:
-    """Wait for Enter (False) or for the word that stops the run (True)."""
-    while True:
-        try:
-            typed = ask(f"{prompt}\n(or type {STOP_WORD} and press enter to stop here)\n")
-        except EOFError:
-            say("Nobody can answer: the input has ended. That counts as stopping.")
-            return True
-        if typed.lower() in ("", STOP_WORD):
-            return bool(typed)
-        say(f'"{typed}" means nothing here: labels are read from the labels bin, not from what is typed.')
+def _account(query: Query, answer: Answer) -> list[str]:
+    """Say what was taken from an answer and what was not."""
+    lines = [f"{_count(len(answer.labels), 'label')} from {answer.source}."]
+    if answer.n_ignored:
+        lines[0] += f" Ignored: {_count(answer.n_ignored, 'label')} for other photos."
+    if answer.skipped:
+        lines.append(f"Skipped, to be asked about later: {_count(len(answer.skipped), 'photo')}.")
+    if answer.unusable:
+        lines.append(f"Left out as unusable: {_count(len(answer.unusable), 'photo')}.")
+    if answer.corrections:
+        lines.append(f"Corrected: {_count(len(answer.corrections), 'earlier label')}.")
+    if answer.n_differing:
+        lines.append(
+            f"Not taken: {_count(answer.n_differing, 'label')} that differs from an earlier one. To correct it, add a "
+            "column Correct with true in that row."
+        )
+    if answer.new_classes:
+        lines.append(f"New: {', '.join(answer.new_classes)}. In Timelapse, add it to the choice list too.")
+    lines += [f'Read "{word}" as "{meaning}".' for word, meaning in sorted(answer.read_as.items())]
+    if answer.is_partial:
+        answered = {*answer.labels, *answer.skipped, *answer.unusable}
+        n_left = sum(row not in answered for row in query.rows.tolist())
+        lines.append(f"The other {_count(n_left, 'photo')} of this question stay asked.")
+    return lines
 
 
 def _count(n: int, noun: str) -> str:

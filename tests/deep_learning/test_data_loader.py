@@ -139,6 +139,16 @@ def test_relabel_with_bad_input_is_a_data_error_and_changes_nothing(dataset, row
     assert (dataset.targets == before).all()
 
 
+def test_new_classes_follow_the_others_and_can_be_given_as_labels(dataset):
+    known = dataset.classes
+    dataset.add_classes(["lynx", "owl"])
+    assert dataset.classes == (*known, "lynx", "owl")
+    dataset.relabel([9], [dataset.class_to_idx["owl"]])
+    assert dataset[9][1] == len(known) + 1
+    with pytest.raises(DataError, match="'owl' already"):
+        dataset.add_classes(["owl"])
+
+
 @pytest.mark.parametrize("n_processes", [0, 2])
 @pytest.mark.parametrize("loader_type", ["single", "balanced"])
 def test_torch_loader_takes_the_data_set_and_both_samplers(dataset, loader_type, n_processes):

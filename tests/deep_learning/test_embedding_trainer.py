@@ -456,6 +456,25 @@ def test_bf16_serves_training_and_candidates_and_fp32_all_else(new_trainer, data
     assert np.isfinite(trainer.embed(dataset, np.arange(18))).all()
 
 
+def test_new_classes_get_fresh_outputs_beside_those_that_are_there(new_trainer, dataset, small_config):
+    trainer = fitted(new_trainer(embedding_loss_type="softmax"), dataset, dataset.pools.labelled, small_config())
+    before = {name: tensor.clone() for name, tensor in trainer.net.state_dict().items()}
+    trainer.set_n_classes(6)
+    after = trainer.net.state_dict()
+    assert after["classifier.weight"].shape == (6, 8) and after["classifier.bias"].shape == (6,)
+    for name, tensor in before.items():
+        assert torch.equal(after[name][: len(tensor)] if name.startswith("classifier") else after[name], tensor)
+    fitted(trainer, dataset, dataset.pools.labelled, small_config())
+    assert np.isfinite(trainer.embed(dataset, np.arange(3))).all()
+
+
+def test_without_outputs_per_class_new_classes_change_nothing(new_trainer):
+    trainer = new_trainer()
+    before = trainer.digest()
+    trainer.set_n_classes(6)
+    assert trainer.digest() == before
+
+
 def test_each_network_is_warned_of_bf16_once(new_trainer, dataset, small_config, caplog):
     trainer = new_trainer(precision="bf16")
     for n_warnings in (1, 2):

@@ -9,7 +9,9 @@ from camera_trap_al.exceptions import DataError
 from camera_trap_al.interchange.timelapse import (
     FOLDERS_MADE_BY_TIMELAPSE,
     SELECTOR_COLUMNS,
+    ambiguous_photos,
     join_path,
+    never_shown,
     split_path,
     write_selector_csv,
 )
@@ -100,3 +102,15 @@ def test_a_name_that_is_no_text_is_a_data_error(tmp_path):
     with pytest.raises(DataError, match="Rename that photo"):
         write_selector_csv(tmp_path / "selector.csv", ["a/\udcff.jpg"], [])
     assert not [*tmp_path.iterdir()]
+
+
+def test_photos_that_timelapse_never_shows_are_counted_by_suffix():
+    """Facts 5.3: of pictures it loads .jpg only, in any case."""
+    photos = ["a/1.jpg", "a/2.JPG", "a/3.jpeg", "a/4.PNG", "b/5.png", "b/6.tif"]
+    assert never_shown(photos) == {".jpeg": 1, ".png": 2, ".tif": 1}
+
+
+def test_a_photo_directly_in_the_folder_is_ambiguous_if_a_subfolder_has_its_name():
+    photos = ["1.jpg", "2.jpg", "a/1.jpg", "a/b/3.jpg"]
+    assert ambiguous_photos(["1.jpg", "2.jpg", "a/1.jpg"], photos) == ["1.jpg"]
+    assert ambiguous_photos(["2.jpg", "a/1.jpg"], photos) == []

@@ -3,17 +3,14 @@ import csv
 import io
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from camera_trap_al.exceptions import LabelFault, LabelFileError
 from camera_trap_al.interchange.timelapse import split_path
-from camera_trap_al.labelling.csv_files import LabelEntry, LabelTable, match_answers, read_file_content, read_label_file
-from camera_trap_al.query import Query
+from camera_trap_al.labelling.csv_files import LabelEntry, read_file_content, read_label_file
 
-CLASSES = ("Roe_Deer", "boar", "empty")
 EXPECTED = (LabelEntry(2, "sité/a/1.jpg", "Roe_Deer"), LabelEntry(3, "2.jpg", "boar"))
 TABLE = "File,RelativePath,Species\r\n1.jpg,sité\\a,Roe_Deer\r\n2.jpg,,boar\r\n"
 
@@ -27,14 +24,6 @@ def the_fault(source: bytes | Path) -> LabelFault:
         read_label_file(source)
     (fault,) = caught.value.faults
     return fault
-
-
-def ask_about(*paths: str) -> Query:
-    return Query(1, np.arange(len(paths), dtype=np.int64) * 10, paths, CLASSES)
-
-
-def table(*rows: tuple[str, str]) -> LabelTable:
-    return LabelTable("labels.csv", tuple(LabelEntry(i, path, species) for i, (path, species) in enumerate(rows, 2)))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
@@ -160,68 +149,32 @@ def test_a_file_that_is_being_written_is_a_fault(tmp_path, monkeypatch):
         read_file_content(path)
 
 
-def test_labels_become_class_ids_of_the_rows_asked_about():
-    matched = match_answers(table(("a/2.jpg", "empty"), ("a/1.jpg", "boar")), ask_about("a/1.jpg", "a/2.jpg"))
-    assert (matched.labels, matched.faults) == ({0: 1, 10: 2}, ())
-    assert (matched.n_found, matched.n_ignored) == (2, 0)
+def test_a_column_correct_marks_labels_that_replace_earlier_ones():
+    """Excel writes TRUE in the language of its user."""
+    words = ["true", "TRUE", "1", "WAHR", "VRAI", "false", "0", ""]
+    rows = "".join(f"{number}.jpg,a,boar,{word}\n" for number, word in enumerate(words))
+    read = entries("File,RelativePath,Species,Correct\n" + rows)
+    assert [entry.is_correction for entry in read] == [True] * 5 + [False] * 3
 
 
-def test_labels_for_other_photos_are_ignored_and_only_those_that_say_something_counted():
-    matched = match_answers(table(("a/1.jpg", "boar"), ("a/8.jpg", "unicorn"), ("a/9.jpg", "")), ask_about("a/1.jpg"))
-    assert (matched.labels, matched.faults, matched.n_ignored) == ({0: 1}, (), 1)
+def test_the_labels_may_be_in_a_column_of_another_name():
+    content = b"File,RelativePath,Species,Art\n1.jpg,a,wrong,boar\n"
+    assert read_label_file(content, label_column="Art").entries == (LabelEntry(2, "a/1.jpg", "boar"),)
+    with pytest.raises(LabelFileError, match="no column Taxon"):
+        read_label_file(content, label_column="Taxon")
 
 
-def test_every_fault_is_found_in_the_order_of_the_file():
-    labels = table(
-        ("a/2.jpg", "roe_deer"), ("a/3.jpg", ""), ("a/4.jpg", "boar"), ("a/5.jpg", "boar"), ("a/5.jpg", "empty")
+@pytest.mark.parametrize("trailing", ["", ","])
+def test_cells_that_timelapse_leaves_out_at_the_left_are_put_back(trailing):
+    """Facts 1.4: a folder that lies higher than its levels has a row without their cells; 2.3 adds a comma (1.2)."""
+    text = (
+        f"Site,Deployment,RootFolder,File,RelativePath,DateTime,Species,Selected{trailing}\n"
+        f"s1,d1,pics,1.jpg,s1\\d1, 2025-01-03 18:01:53,Roe_Deer,true{trailing}\n"
+        f"s1,pics,2.JPG,s1, 2025-01-03 18:01:53,boar,true{trailing}\n"
+        f"pics,3.jpg,, 2025-01-03 18:01:53,empty,true{trailing}\n"
     )
-    matched = match_answers(labels, ask_about(*(f"a/{i}.jpg" for i in range(1, 6))))
-    assert matched.labels == {30: 1}
-    assert matched.faults == (
-        LabelFault(2, "a/2.jpg", '"roe_deer" is not a class.', 'Did you mean "Roe_Deer"? Names must match exactly.'),
-        LabelFault(3, "a/3.jpg", "Species is empty.", "Fill in the species."),
-        LabelFault(
-            6, "a/5.jpg", 'Its rows disagree: "boar" in row 5, "empty" in row 6.', "Give all its rows the same species."
-        ),
-        LabelFault(None, "a/1.jpg", "There is no label for this photo.", "Add its row, with its Species."),
-    )
-    assert matched.n_found == 4
-
-
-def test_a_class_like_no_other_is_answered_with_the_list_of_classes():
-    (fault,) = match_answers(table(("a/1.jpg", "zzz")), ask_about("a/1.jpg")).faults
-    assert fault.advice == "The classes are: Roe_Deer, boar, empty."
-
-
-def test_duplicates_that_agree_are_fine():
-    matched = match_answers(table(("a/1.jpg", "boar"), ("a/1.jpg", "boar")), ask_about("a/1.jpg"))
-    assert (matched.labels, matched.faults) == ({0: 1}, ())
-
-
-def test_a_duplicate_left_empty_disagrees():
-    (fault,) = match_answers(table(("a/1.jpg", "boar"), ("a/1.jpg", "")), ask_about("a/1.jpg")).faults
-    assert fault.problem == 'Its rows disagree: "boar" in row 2, nothing in row 3.'
-
-
-def test_paths_may_differ_in_case_where_one_photo_can_be_meant():
-    matched = match_answers(table(("A/img.JPG", "boar")), ask_about("a/IMG.jpg"), ["a/IMG.jpg", "a/other.jpg"])
-    assert (matched.labels, matched.n_ignored) == ({0: 1}, 0)
-
-
-def test_an_exact_path_goes_before_one_in_another_case():
-    matched = match_answers(table(("a/img.jpg", "empty"), ("a/IMG.jpg", "boar")), ask_about("a/IMG.jpg"))
-    assert (matched.labels, matched.n_ignored) == ({0: 1}, 1)
-
-
-def test_case_is_not_forgiven_where_it_tells_photos_apart():
-    # a/img.jpg exists and was not asked about: its label must not go to a/IMG.jpg.
-    matched = match_answers(table(("a/img.jpg", "boar")), ask_about("a/IMG.jpg"), ["a/IMG.jpg", "a/img.jpg"])
-    assert (matched.labels, matched.n_ignored, matched.n_found) == ({}, 1, 0)
-    both_asked = match_answers(table(("a/Img.jpg", "boar")), ask_about("a/IMG.jpg", "a/img.jpg"))
-    assert (both_asked.labels, len(both_asked.faults)) == ({}, 2)
-
-
-def test_names_that_no_spreadsheet_keeps_can_be_answered_all_the_same():
-    # Cells are stripped, and a backslash in a Linux file name looks like a folder.
-    labels = read_label_file(b"File,RelativePath,Species\n1.jpg ,a,boar\nc\\2.jpg,a,empty\n")
-    assert match_answers(labels, ask_about("a/ 1.jpg", "a/c\\2.jpg")).labels == {0: 1, 10: 2}
+    assert [entry[1:3] for entry in entries(text)] == [
+        ("s1/d1/1.jpg", "Roe_Deer"),
+        ("s1/2.JPG", "boar"),
+        ("3.jpg", "empty"),
+    ]

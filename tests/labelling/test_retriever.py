@@ -6,16 +6,19 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from camera_trap_al.exceptions import LabelFileError
+from camera_trap_al.exceptions import DataError, LabelFileError
 from camera_trap_al.interchange.timelapse import write_selector_csv
-from camera_trap_al.labelling import LabelRetriever, retriever
+from camera_trap_al.labelling import LabelRetriever, retriever, waiting
 from camera_trap_al.labelling.dialogue import ask, say
-from camera_trap_al.query import Answer, Query
+from camera_trap_al.labelling.places import LabelsBin
+from camera_trap_al.labelling.waiting import LabelsNeeded, Leave, Watch
+from camera_trap_al.query import Answer, KnownLabel, Query
 
 PHOTOS = ("a/1.jpg", "a/2.jpg", "b/3.jpg", "top.jpg")
 QUERY = Query(3, np.array([7, 2]), ("b/3.jpg", "a/1.jpg"), ("deer", "boar"))
@@ -169,7 +172,7 @@ def test_faults_beyond_a_screenful_are_counted(labels, monkeypatch, capsys):
     answer, committed = converse(LabelRetriever(photos, labels.labels_bin.parent), monkeypatch, "\nq\n", many)
     shown = capsys.readouterr().out
     assert (answer.stop, committed) == (True, [])
-    assert shown.count('"bore" is not a class. Did you mean "boar"?') == 20
+    assert shown.count('"bore" is not a class.  Did you mean "boar"?') == 20, "columns of a table"
     assert "and 30 more of the 50" in shown
 
 
@@ -227,7 +230,7 @@ def test_bytes_that_are_no_text_are_an_answer_like_any_other(monkeypatch):
 
 
 def test_the_constants_are_the_sentences_that_scripts_wait_for():
-    assert (retriever.READY_PROMPT, retriever.LOADED_MESSAGE) == (PROMPT, LOADED)
+    assert (LabelsBin.prompt, retriever.LOADED_MESSAGE) == (PROMPT, LOADED)
 
 
 SCRIPT = """
@@ -278,7 +281,7 @@ def test_under_a_real_pipe_a_typo_is_told_and_its_correction_accepted(tmp_path):
         answers.write_text("File,RelativePath,Species\n2.jpg,a,dear\n", "utf-8")
         process.stdin.write("\n")
         told = read_until(process, PROMPT)
-        assert 'row 2, a/2.jpg: "dear" is not a class. Did you mean "deer"?' in told
+        assert '2    a/2.jpg  "dear" is not a class.  Did you mean "deer"?' in told
         assert "answers.csv" in told
         assert not (tmp_path / "committed").exists()
 
@@ -340,3 +343,138 @@ def test_an_accent_may_be_written_in_either_unicode_form(tmp_path: Path) -> None
     table = f"File,RelativePath,Species\n1.jpg,{together.partition('/')[0]},deer\n"
     (retriever.labels_bin / "windows.csv").write_text(table, encoding="utf-8")
     assert retriever.read_answer(Query(1, np.array([7]), (apart,), ("deer",))).labels == {7: 0}
+
+
+def test_p_takes_the_part_that_is_there_and_enter_never_does(labels, monkeypatch, capsys):
+    put(labels, "part.csv", b"File,RelativePath,Species\n1.jpg,a,boar\n3.jpg,b,bore\n")
+    answer, committed = converse(labels, monkeypatch, "\np\n")
+    assert committed == [answer]
+    assert (answer.labels, answer.is_partial) == ({2: 1}, True)
+    said = capsys.readouterr().out
+    assert said.index('"bore" is not a class.') < said.index(LOADED)
+    assert said.endswith("1 label from part.csv.\nThe other 1 photo of this question stay asked.\n")
+
+
+def test_p_with_nothing_usable_is_refused_and_with_everything_is_a_whole_answer(labels, monkeypatch):
+    put(labels, "x.csv", b"File,RelativePath,Species\n1.jpg,a,bore\n")
+    assert converse(labels, monkeypatch, "p\nq\n")[1] == []
+    put(labels, "y.csv", GOOD)
+    answer, _ = converse(labels, monkeypatch, "p\n")
+    assert (answer.labels, answer.is_partial) == (LABELS, False)
+
+
+def test_skip_and_unusable_are_answers(labels, monkeypatch, capsys):
+    put(labels, "x.csv", b"File,RelativePath,Species\n1.jpg,a,skip\n3.jpg,b,Unusable\n")
+    answer, _ = converse(labels, monkeypatch, "\n")
+    assert (answer.labels, answer.skipped, answer.unusable, answer.is_partial) == ({}, (2,), (7,), False)
+    said = capsys.readouterr().out
+    assert "Skipped, to be asked about later: 1 photo." in said
+    assert "Left out as unusable: 1 photo." in said
+
+
+def test_names_in_another_case_are_accepted_and_told(labels, monkeypatch, capsys):
+    put(labels, "x.csv", b"File,RelativePath,Species\n1.jpg,a,BOAR\n3.jpg,b,deer\n")
+    assert converse(labels, monkeypatch, "\n")[0].labels == LABELS
+    assert 'Read "BOAR" as "boar".' in capsys.readouterr().out
+
+
+def test_aliases_and_another_label_column(tmp_path):
+    labels = LabelRetriever(PHOTOS, tmp_path, label_column="Art", class_aliases={"Wildschwein": "boar"})
+    put(labels, "x.csv", b"File,RelativePath,Species,Art\n1.jpg,a,deer,Wildschwein\n3.jpg,b,boar,deer\n")
+    assert labels.read_answer(QUERY).labels == LABELS
+
+
+NEW = b"File,RelativePath,Species\n1.jpg,a,badger\n3.jpg,b,deer\n"
+
+
+@pytest.mark.parametrize(("typed", "expected"), [("\ny\n", ({2: 2, 7: 0}, ("badger",))), ("\n\nq\n", ({}, ()))])
+def test_a_new_class_is_asked_about_and_added_or_refused(tmp_path, monkeypatch, capsys, typed, expected):
+    labels = LabelRetriever(PHOTOS, tmp_path, new_classes="add")
+    put(labels, "x.csv", NEW)
+    answer, _ = converse(labels, monkeypatch, typed)
+    assert (answer.labels, answer.new_classes) == expected
+    assert '"badger" (1 photo) is not a class yet.' in capsys.readouterr().out
+
+
+def test_a_new_class_like_an_old_one_is_doubted(tmp_path, monkeypatch, capsys):
+    labels = LabelRetriever(PHOTOS, tmp_path, new_classes="add")
+    put(labels, "x.csv", NEW.replace(b"badger", b"bores"))
+    converse(labels, monkeypatch, "\n\nq\n")
+    assert 'is not a class yet. It looks like "boar".' in capsys.readouterr().out
+
+
+def test_by_default_a_new_class_is_a_fault(labels, monkeypatch):
+    put(labels, "x.csv", NEW)
+    assert converse(labels, monkeypatch, "\ny\nq\n")[1] == []
+
+
+def test_earlier_labels_are_corrected_only_where_that_is_marked(labels, monkeypatch, capsys):
+    query = replace(QUERY, known={"a/2.jpg": KnownLabel(4, 0), "top.jpg": KnownLabel(5, 0)})
+    rows = b"1.jpg,a,boar,\n3.jpg,b,deer,\n2.jpg,a,boar,TRUE\ntop.jpg,,boar,\n"
+    put(labels, "x.csv", b"File,RelativePath,Species,Correct\n" + rows)
+    answer, _ = converse(labels, monkeypatch, "\n", query)
+    assert (answer.labels, answer.corrections, answer.n_differing) == (LABELS, {4: 1}, 1)
+    said = capsys.readouterr().out
+    assert "Corrected: 1 earlier label." in said and "Not taken: 1 label that differs" in said
+
+
+def test_the_prompt_says_what_timelapse_must_show_and_can_never_show(tmp_path, monkeypatch, capsys):
+    photos = ("a/1.jpg", "a/2.JPG", "a/3.png", "a/4.jpeg", "b/5.png")
+    query = Query(1, np.arange(4), photos[:4], ("deer",))
+    converse(LabelRetriever(photos, tmp_path), monkeypatch, "q\n", query)
+    said = capsys.readouterr().out
+    assert "tick Selected: Timelapse must show\n2 files." in said
+    assert "never 2 photos of this question and 1 .jpeg, 2 .png in the unlabelled folder" in said
+    assert "reset the selection" in said
+
+
+def test_only_changed_rows_are_requested(tmp_path):
+    labels = LabelRetriever(PHOTOS, tmp_path, request_rows="changed")
+    labels.write_request(replace(QUERY, asked_before=("a/2.jpg", "gone/9.jpg")))
+    rows = labels.request_path.read_bytes()
+    assert rows == b"File,RelativePath,Selected\r\n1.jpg,a,true\r\n2.jpg,a,false\r\n3.jpg,b,true\r\n"
+
+
+def test_changed_rows_are_refused_where_one_would_mean_several_photos(tmp_path, monkeypatch, capsys):
+    """Facts 2.4: without RelativePath Timelapse changes every file of that name."""
+    photos = ("1.jpg", "a/1.jpg", "a/2.jpg")
+    query = Query(1, np.arange(1), ("1.jpg",), ("deer",))
+    labels = LabelRetriever(photos, tmp_path, request_rows="changed")
+    with pytest.raises(DataError, match=r'1\.jpg lies directly in .* Use request_rows="all"'):
+        labels.write_request(query)
+    LabelRetriever(photos, tmp_path, request_rows="all").write_request(query)
+
+
+def test_a_program_that_nobody_attends_does_not_wait_for_a_selector_held_open(tmp_path, monkeypatch):
+    def refuse(self: Path, target: Path) -> Path:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(DataError, match="cannot be written"):
+        LabelRetriever(PHOTOS, tmp_path, waiting=Leave).request_labels(QUERY, lambda answer: None)
+
+
+def test_leaving_when_labels_are_needed_and_going_on_when_they_are_there(tmp_path, capsys):
+    labels = LabelRetriever(PHOTOS, tmp_path, waiting=Leave)
+    committed: list[Answer] = []
+    with pytest.raises(LabelsNeeded):
+        labels.request_labels(QUERY, committed.append)
+    assert labels.request_path.exists() and committed == []
+    put(labels, "x.csv", GOOD)
+    assert labels.request_labels(QUERY, committed.append).labels == LABELS
+    assert LOADED in capsys.readouterr().out
+
+
+def test_watching_takes_an_answer_only_when_it_is_whole(tmp_path, monkeypatch):
+    labels = LabelRetriever(PHOTOS, tmp_path, waiting=Watch)
+    contents = iter([GOOD[:40], GOOD[:51], GOOD])
+
+    def later(seconds: float) -> None:
+        if not later.pauses % 3:
+            put(labels, "x.csv", next(contents), age=-later.pauses)
+        later.pauses += 1
+
+    later.pauses = 0
+    monkeypatch.setattr(waiting.time, "sleep", later)
+    assert labels.request_labels(QUERY, lambda answer: None).labels == LABELS
+    assert next(contents, None) is None

@@ -1,0 +1,136 @@
+"""Labels that people have already when a run begins."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from camera_trap_al.exceptions import LabelFault, LabelFileError
+from camera_trap_al.interchange.timelapse_data import read_data_file
+from camera_trap_al.labelling.class_names import ClassNames, plain_form
+from camera_trap_al.labelling.csv_files import (
+    LabelEntry,
+    LabelTable,
+    read_file_content,
+    read_label_file,
+    read_table,
+)
+from camera_trap_al.labelling.matching import entries_by_photo, judge
+from camera_trap_al.photo_folders import RESERVED_CLASS_NAMES
+from camera_trap_al.pools import Role
+from camera_trap_al.query import SKIP, UNUSABLE
+
+__all__ = ["InitialLabels", "class_names_in", "match_initial_labels", "new_class_names", "read_initial_labels"]
+
+RUN_COLUMNS = ["path", "label"]  # of a run's own data/labels.csv
+
+
+@dataclass(frozen=True)
+class InitialLabels:
+    """Labels of photos of the unlabelled folder that nobody asked for.
+
+    Attributes
+    ----------
+    table
+        The labels.
+    content
+        The file, byte for byte; None for Timelapse's own, which may be large.
+    """
+
+    table: LabelTable
+    content: bytes | None
+
+
+def read_initial_labels(path: Path, label_column: str) -> InitialLabels:
+    """Read a label CSV, the ``labels.csv`` of an earlier run, or Timelapse's ``.ddb``.
+
+    Raises
+    ------
+    LabelFileError
+        If it cannot be read as any of these.
+    """
+    if path.suffix.lower() == ".ddb":
+        records = read_data_file(path, label_column, needs_selected=False)
+        entries = tuple(LabelEntry(None, record.path, record.label) for record in records if record.label)
+        return InitialLabels(LabelTable(path.name, entries), None)
+    content = read_file_content(path)
+    header, records_of_run = read_table(content, path.name, RUN_COLUMNS)
+    if header != RUN_COLUMNS:
+        return InitialLabels(read_label_file(content, path.name, label_column), content)
+    prefix = f"{Role.UNLABELLED.argument}/"
+    of_unlabelled = (
+        LabelEntry(row, cells[0].strip().removeprefix(prefix), cells[1].strip())
+        for row, cells in records_of_run
+        if len(cells) == len(header) and cells[0].strip().startswith(prefix)
+    )
+    labelled = tuple(entry for entry in of_unlabelled if entry.species != "unlabelled")
+    return InitialLabels(LabelTable(path.name, labelled), content)
+
+
+def class_names_in(table: LabelTable, aliases: Mapping[str, str]) -> tuple[str, ...]:
+    """Give the classes that a table has labels of, sorted, where nothing else says which there are.
+
+    Raises
+    ------
+    LabelFileError
+        If two names differ only by case or spaces, so that nobody can tell whether they are one class.
+    """
+    words = {aliases.get(entry.species, entry.species): entry.row for entry in reversed(table.entries) if entry.species}
+    names = sorted(word for word in words if plain_form(word) not in RESERVED_CLASS_NAMES)
+    first: dict[str, str] = {}
+    faults = [
+        LabelFault(
+            words[name],
+            "",
+            f'"{name}" and "{first[plain_form(name)]}" differ only by case or spaces.',
+            f"If they are one class, say so: class_aliases={{{name!r}: {first[plain_form(name)]!r}}}.",
+        )
+        for name in names
+        if first.setdefault(plain_form(name), name) != name
+    ]
+    if faults:
+        raise LabelFileError(f"{table.name} cannot be used as initial_labels.", faults)
+    return tuple(names)
+
+
+def new_class_names(table: LabelTable, names: ClassNames) -> tuple[str, ...]:
+    """Give the names in a table that mean nothing yet and could become classes, sorted."""
+    words = {entry.species for entry in table.entries if entry.species}
+    return tuple(sorted(word for word in words if names.meaning(word) is None and names.may_become_class(word)))
+
+
+def match_initial_labels(
+    table: LabelTable, photos: Sequence[str], names: ClassNames
+) -> tuple[dict[str, str | None], int]:
+    """Find the class of each photo that has a label.
+
+    Parameters
+    ----------
+    table
+        The labels.
+    photos
+        All photos of the unlabelled folder, relative to it, separated by ``/``.
+    names
+        What words mean.
+
+    Returns
+    -------
+    Class name by photo, None for one that is unusable, and how many labels are for photos that are not there.
+
+    Raises
+    ------
+    LabelFileError
+        If a name is no class, or the rows of a photo disagree.
+    """
+    labelled = [entry for entry in table.entries if entry.species]
+    found, others = entries_by_photo(labelled, photos, ())
+    classes: dict[str, str | None] = {}
+    faults: dict[str, LabelFault] = {}
+    for photo, entries in found.items():
+        if entries:
+            meaning, wrong = judge(photo, entries, names)
+            faults |= {fault.problem: fault for fault in wrong if fault.problem not in faults}
+            if meaning is not None and meaning != SKIP:
+                classes[photo] = None if meaning == UNUSABLE else meaning
+    if faults:
+        raise LabelFileError(f"{table.name} cannot be used as initial_labels.", tuple(faults.values()))
+    return classes, len(others)

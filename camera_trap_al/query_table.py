@@ -1,0 +1,130 @@
+"""What was asked and answered, in the database of a run: every word of an expert is an event that stays."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from camera_trap_al.photo_table import add_classes, class_names
+from camera_trap_al.pools import UNLABELLED, IndexArray, Role
+from camera_trap_al.query import Answer, KnownLabel, Query
+
+__all__ = ["SCHEMA", "ask", "load_query", "skipped_rows", "store_answer", "take_initial_labels"]
+
+SCHEMA = """
+CREATE TABLE queries (round INTEGER PRIMARY KEY, asked_at TEXT NOT NULL, answered_at TEXT);
+CREATE TABLE query_rows (
+    round INTEGER NOT NULL REFERENCES queries, position INTEGER NOT NULL,
+    photo_row INTEGER NOT NULL REFERENCES photos, is_answered INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (round, position)
+);
+CREATE TABLE label_events (
+    event INTEGER PRIMARY KEY, happened_at TEXT NOT NULL, round INTEGER REFERENCES queries,
+    photo_row INTEGER NOT NULL REFERENCES photos, kind TEXT NOT NULL, old_class INTEGER, new_class INTEGER,
+    source TEXT NOT NULL
+);
+"""
+
+
+def ask(db: sqlite3.Connection, rows: IndexArray, asked_at: str) -> Query:
+    """Store the next round's query."""
+    (last,) = db.execute("SELECT COALESCE(MAX(round), 0) FROM queries").fetchone()
+    db.execute("INSERT INTO queries (round, asked_at) VALUES (?, ?)", (last + 1, asked_at))
+    positions = [(last + 1, position, int(row)) for position, row in enumerate(rows)]
+    db.executemany("INSERT INTO query_rows (round, position, photo_row) VALUES (?, ?, ?)", positions)
+    return load_query(db, last + 1)
+
+
+def load_query(db: sqlite3.Connection, round_number: int, at_most: int | None = None) -> Query:
+    """Give the photos of a round that are neither answered nor set aside, the first `at_most` of them."""
+    found = db.execute(
+        "SELECT photo_row, path FROM query_rows JOIN photos USING (photo_row)"
+        " WHERE round = ? AND NOT is_answered AND set_aside IS NULL ORDER BY position LIMIT ?",
+        (round_number, -1 if at_most is None else at_most),
+    ).fetchall()
+    before = db.execute(
+        "SELECT DISTINCT path FROM query_rows JOIN photos USING (photo_row) WHERE round < ? OR is_answered",
+        (round_number,),
+    )
+    known = db.execute(
+        "SELECT path, photo_row, COALESCE(class_id, ?) FROM photos"
+        " WHERE role = ? AND (class_id IS NOT NULL OR unusable)",
+        (UNLABELLED, Role.UNLABELLED),
+    )
+    paths = tuple(path for _, path in found)
+    asked = frozenset(paths)
+    return Query(
+        round_number,
+        np.array([row for row, _ in found], np.int64),
+        paths,
+        class_names(db),
+        tuple(path for (path,) in before if path not in asked),
+        {path: KnownLabel(row, class_id) for path, row, class_id in known},
+    )
+
+
+def skipped_rows(db: sqlite3.Connection, first_round: int) -> IndexArray:
+    """Give the rows that were skipped in `first_round` or later."""
+    found = db.execute(
+        "SELECT DISTINCT photo_row FROM label_events WHERE kind = 'skip' AND round >= ? ORDER BY photo_row",
+        (first_round,),
+    ).fetchall()
+    return np.array([row for (row,) in found], np.int64)
+
+
+def store_answer(db: sqlite3.Connection, query: Query, answer: Answer, happened_at: str) -> None:
+    """Store all that an answer says."""
+    add_classes(db, answer.new_classes)
+    when_and_where = (happened_at, query.round, answer.source)
+    _record(db, "label", answer.labels, *when_and_where)
+    _record(db, "correction", answer.corrections, *when_and_where)
+    _record(db, "skip", dict.fromkeys(answer.skipped), *when_and_where)
+    _record(db, "unusable", dict.fromkeys(answer.unusable), *when_and_where)
+    _change_photos(db, {**answer.labels, **answer.corrections, **dict.fromkeys(answer.unusable)})
+    answered = [*answer.labels, *answer.skipped, *answer.unusable]
+    db.executemany(
+        "UPDATE query_rows SET is_answered = 1 WHERE round = ? AND photo_row = ?",
+        [(query.round, int(row)) for row in answered],
+    )
+    if not answer.is_partial:
+        db.execute("UPDATE queries SET answered_at = ? WHERE round = ?", (happened_at, query.round))
+
+
+def take_initial_labels(
+    db: sqlite3.Connection,
+    classes: Mapping[int, int | None],
+    new_classes: Sequence[str],
+    source: str,
+    happened_at: str,
+) -> None:
+    """Store what was known before the run asked anything: a class per row, None for an unusable photo."""
+    add_classes(db, new_classes)
+    _record(db, "initial", classes, happened_at, None, source)
+    _change_photos(db, classes)
+    db.executemany("UPDATE photos SET is_initial = 1 WHERE photo_row = ?", [(int(row),) for row in classes])
+
+
+def _record(
+    db: sqlite3.Connection,
+    kind: str,
+    classes: Mapping[int, int | None] | Mapping[int, int],
+    happened_at: str,
+    round_number: int | None,
+    source: str,
+) -> None:
+    db.executemany(
+        "INSERT INTO label_events (happened_at, round, photo_row, kind, old_class, new_class, source)"
+        " SELECT ?, ?, photo_row, ?, class_id, ?, ? FROM photos WHERE photo_row = ?",
+        [(happened_at, round_number, kind, _plain(class_id), source, int(row)) for row, class_id in classes.items()],
+    )
+
+
+def _change_photos(db: sqlite3.Connection, classes: Mapping[int, int | None]) -> None:
+    """Give each row its class, or make it unusable where that is None."""
+    db.executemany(
+        "UPDATE photos SET class_id = ?, unusable = ? WHERE photo_row = ?",
+        [(_plain(class_id), class_id is None, int(row)) for row, class_id in classes.items()],
+    )
+
+
+def _plain(class_id: int | None) -> int | None:
+    return None if class_id is None else int(class_id)  # NumPy's whole numbers are not SQLite's

@@ -1,0 +1,184 @@
+"""Rules for settings: each says what a value must be if it is not."""
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from difflib import get_close_matches
+from numbers import Real
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from camera_trap_al.photo_folders import RESERVED_CLASS_NAMES
+
+__all__ = [
+    "LABEL_SOURCE_WORDS",
+    "Rule",
+    "a_file",
+    "a_label_source",
+    "a_name",
+    "a_path",
+    "any_path",
+    "boolean",
+    "boolean_or",
+    "class_list",
+    "existing_folder",
+    "has_method",
+    "if_given",
+    "names_by_name",
+    "number",
+    "one_of",
+    "optional",
+    "whole",
+]
+
+LABEL_SOURCE_WORDS = ("timelapse", "watch", "exit")
+
+Rule = Callable[[Any], str | None]
+"""Says what a value must be if it is not, else None."""
+
+
+def whole(minimum: int) -> Rule:
+    """Accept whole numbers from `minimum`."""
+
+    def check(value: Any) -> str | None:
+        is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        return None if is_whole and value >= minimum else f"a whole number of at least {minimum}"
+
+    return check
+
+
+def number(*, above: float | None = None, at_least: float = 0.0) -> Rule:
+    """Accept finite numbers above `above`, or else of at least `at_least`."""
+    bound = f"above {above:g}" if above is not None else f"of at least {at_least:g}"
+
+    def check(value: Any) -> str | None:
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        try:
+            as_float = float(value) if is_number else math.nan
+        except OverflowError:  # a whole number beyond all floats
+            as_float = math.inf
+        fits = math.isfinite(as_float) and (as_float > above if above is not None else as_float >= at_least)
+        return None if fits else f"a number {bound}"
+
+    return check
+
+
+def one_of(names: Collection[str]) -> Rule:
+    """Accept the names listed; the message offers the nearest."""
+
+    def check(value: Any) -> str | None:
+        if isinstance(value, str) and value in names:
+            return None
+        near = get_close_matches(str(value), names, n=1)
+        return f"one of {', '.join(map(repr, names))}" + (f" (did you mean {near[0]!r}?)" if near else "")
+
+    return check
+
+
+def boolean(value: Any) -> str | None:
+    """Accept True and False only."""
+    return None if isinstance(value, bool | np.bool_) else "True or False"
+
+
+def boolean_or(word: str) -> Rule:
+    """Accept True, False and one word."""
+    return lambda value: None if isinstance(value, str) and value == word else _or(boolean(value), repr(word))
+
+
+def _or(required: str | None, also: str) -> str | None:
+    return required and f"{required}, or {also}"
+
+
+def if_given(rule: Rule) -> Rule:
+    """Accept None too, without offering it: a run needs the value, the parts of the package do not."""
+    return lambda value: None if value is None else rule(value)
+
+
+def optional(rule: Rule) -> Rule:
+    """Accept None too."""
+    return lambda value: None if value is None else _or(rule(value), "None")
+
+
+def existing_folder(value: Any) -> str | None:
+    """Accept the path of a folder that is there."""
+    path = _as_path(value)
+    return None if path is not None and path.is_dir() else "the path of a folder that exists"
+
+
+def a_path(value: Any) -> str | None:
+    """Accept any path."""
+    return None if _as_path(value) is not None else "the path of a file that exists"
+
+
+def any_path(value: Any) -> str | None:
+    """Accept a path that need not be there yet, but is not a file."""
+    path = _as_path(value)
+    return None if path is not None and not path.is_file() else "the path of a folder, or 'default'"
+
+
+def has_method(name: str, or_one_of: Collection[str]) -> Rule:
+    """Accept one of the names, or an object with the method `name`."""
+    by_name = one_of(or_one_of)
+
+    def check(value: Any) -> str | None:
+        if callable(getattr(value, name, None)) and not isinstance(value, type):
+            return None
+        an_object = f"an object with the method {name}()"
+        return _or(by_name(value), an_object) if or_one_of else an_object
+
+    return check
+
+
+def _as_path(value: Any) -> Path | None:
+    if not isinstance(value, str | PathLike) or not isinstance(fspath(value), str) or not fspath(value):
+        return None
+    try:
+        path = Path(value).expanduser()
+        path.exists()
+    except (RuntimeError, ValueError):  # "~name", and nobody has that name; a character that no path can have
+        return None
+    return path
+
+
+def a_file(value: Any) -> str | None:
+    """Accept the path of a file that is there."""
+    path = _as_path(value)
+    return None if path is not None and path.is_file() else "the path of a file that exists"
+
+
+def a_label_source(value: Any) -> str | None:
+    """Accept everything that can answer a query."""
+    if callable(getattr(value, "request_labels", None)) or callable(value):
+        return None if not isinstance(value, type) else "an object, not its class"
+    if isinstance(value, str) and value in LABEL_SOURCE_WORDS:
+        return None
+    words = ", ".join(map(repr, LABEL_SOURCE_WORDS))
+    required = f"one of {words}, the path of a label CSV or .ddb file that exists, a function, or an object with the "
+    return a_file(value) and f"{required}method request_labels()"
+
+
+def a_name(value: Any) -> str | None:
+    """Accept a word that is not blank."""
+    return None if isinstance(value, str) and value.strip() == value != "" else "a name without spaces at its ends"
+
+
+def class_list(value: Any) -> str | None:
+    """Accept a sequence of different names that no answer uses for something else."""
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    fits = (
+        is_list
+        and len(value) > 0
+        and not any(map(a_name, value))
+        and len(set(value)) == len(value)
+        and not any(name.casefold() in RESERVED_CLASS_NAMES for name in value)
+    )
+    reserved = ", ".join(sorted(RESERVED_CLASS_NAMES))
+    return None if fits else f"a list of different class names, without {reserved}"
+
+
+def names_by_name(value: Any) -> str | None:
+    """Accept a mapping of words to words."""
+    fits = isinstance(value, Mapping) and not any(map(a_name, (*value.keys(), *value.values())))
+    return None if fits else "a dict such as {'Roe deer': 'Roe_Deer'}"

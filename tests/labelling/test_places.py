@@ -1,0 +1,80 @@
+import os
+
+import numpy as np
+import pytest
+
+from camera_trap_al.exceptions import DataError, LabelFileError
+from camera_trap_al.labelling.places import LabelsBin, TimelapseData
+from camera_trap_al.query import Query
+
+QUERY = Query(1, np.array([5, 3]), ("a/2.jpg", "1.jpg"), ("deer", "boar"))
+ROW = b"File,RelativePath,Species\n1.jpg,,boar\n"
+
+
+def test_the_files_of_the_bin_are_given_newest_first_with_their_bytes(tmp_path):
+    place = LabelsBin(tmp_path / "bin")
+    for age, name in enumerate(("b.csv", "a.CSV", "c.csv")):
+        (place.folder / name).write_bytes(ROW + b"#" * age)
+        os.utime(place.folder / name, (1e9 - age, 1e9 - age))
+    found = list(place.labels(QUERY))
+    assert [each.table.name for each in found] == ["b.csv", "a.CSV", "c.csv"]
+    assert [each.content for each in found] == [ROW, ROW + b"#", ROW + b"##"]
+
+
+def test_the_state_of_the_bin_changes_with_its_files(tmp_path):
+    place = LabelsBin(tmp_path / "bin")
+    empty = place.state()
+    assert place.state() == empty
+    (place.folder / "a.csv").write_bytes(ROW)
+    with_file = place.state()
+    (place.folder / "a.csv").write_bytes(ROW + ROW)
+    assert len({str(each) for each in (empty, with_file, place.state())}) == 3
+
+
+@pytest.fixture
+def data_file(tmp_path, make_data_file):
+    records = [("1.jpg", "", "boar", "true"), ("2.jpg", "a", "deer", "false"), ("3.jpg", "a", "deer", "false")]
+    make_data_file(tmp_path / "TimelapseData.ddb", records)
+    return tmp_path / "TimelapseData.ddb"
+
+
+def test_a_species_counts_only_where_selected_is_ticked(data_file):
+    (found,) = TimelapseData(data_file.parent).labels(QUERY)
+    assert [(entry.path, entry.species) for entry in found.table.entries] == [
+        ("1.jpg", "boar"),
+        ("a/2.jpg", ""),  # not selected
+        ("a/3.jpg", "deer"),  # not asked about: compared with what is known
+    ]
+    assert (found.table.name, found.content) == ("TimelapseData.ddb", None)
+
+
+def test_what_stood_in_timelapse_before_the_question_is_told(data_file):
+    told = TimelapseData(data_file).instructions(QUERY)
+    assert "2 of these photos have a species there already" in told
+    assert str(data_file) in told
+
+
+def test_a_data_file_that_cannot_be_read_is_told_when_the_answer_is_read(data_file):
+    place = TimelapseData(data_file)
+    data_file.write_bytes(b"no database" * 100)
+    place.instructions(QUERY)
+    with pytest.raises(LabelFileError):
+        list(place.labels(QUERY))
+
+
+def test_without_a_data_file_there_is_nothing_to_wait_for(tmp_path):
+    with pytest.raises(DataError):
+        TimelapseData(tmp_path)
+
+
+def test_the_state_of_the_data_file_changes_with_it(data_file):
+    place = TimelapseData(data_file)
+    before = place.state()
+    data_file.touch()
+    os.utime(data_file, (1e9, 1e9))
+    assert place.state() != before
+    before = place.state()
+    data_file.with_name("TimelapseData.ddb-wal").write_bytes(b"x")
+    assert place.state() != before
+    data_file.unlink()
+    assert place.state() != before
