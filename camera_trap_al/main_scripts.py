@@ -21,7 +21,7 @@ from camera_trap_al.labelling.sources import Reading, label_source_for
 from camera_trap_al.logs import run_logging
 from camera_trap_al.pools import Role
 from camera_trap_al.predictions import PREDICTIONS_FILE, write_predictions
-from camera_trap_al.query import LabelSource, LabelSourceLike
+from camera_trap_al.query import Answer, LabelSource, LabelSourceLike, Query
 from camera_trap_al.run_store import Artefact, RunStore
 from camera_trap_al.start_screen import start_screen
 
@@ -45,7 +45,7 @@ class RunResult:
     export_dir
         Folder with the trained model.
     ended_because
-        "everything is labelled", "max_labels is reached" or "the expert stopped".
+        "everything is labelled", "max_labels is reached", "only skipped photos are left" or "the expert stopped".
     """
 
     labels_given: int
@@ -199,7 +199,7 @@ def run_active_learning(
         Whether a finetuned network is undone if it is worse on a fifth of the labelled photos, held out for that.
     initial_labels
         Labels of photos of `unlabelled_data` that exist already: a label CSV, the ``labels.csv`` of an earlier run, or
-        a ``.ddb`` file. These photos count as training photos; labels that the run has are not changed.
+        a ``.ddb`` file. It is read when a run begins; these photos count as training photos.
     classes
         Names of classes besides the subfolders of `train_data`. If neither is given, the names in `initial_labels` are
         the classes.
@@ -258,15 +258,14 @@ def run_active_learning(
                 if ended_because:
                     break
                 query = env.ask(store)  # after a restart, about the same photos
-                answer = labels.request_labels(query, partial(store.commit, query))
+                answer = _answer(query, labels, store)
                 if answer.stop:
                     ended_because = "the expert stopped"
                     break
-                if not answer.is_partial and store.open_query():
-                    raise ConfigError(
-                        "label_source answered without calling commit(answer), so that nothing was stored."
-                    )
                 env.apply(answer)
+                if _has_nothing_but_skips(query, answer, store):
+                    ended_because = "only skipped photos are left"
+                    break
             return _finish(env, store, ended_because)
 
 
@@ -281,6 +280,26 @@ def _label_source(env: ActiveLearningEnvironment, store: RunStore) -> LabelSourc
     return label_source_for(
         config.label_source, env.unlabelled_paths, photo_folder, store.folder, reading, config.request_rows
     )
+
+
+def _answer(query: Query, labels: LabelSource, store: RunStore) -> Answer:
+    """Have a query answered, and see to it that the answer was stored."""
+    stored: list[Answer] = []
+
+    def commit(answer: Answer) -> None:
+        store.commit(query, answer)
+        stored.append(answer)
+
+    answer = labels.request_labels(query, commit)
+    if not answer.stop and not stored:
+        raise ConfigError("label_source answered without calling commit(answer), so that nothing was stored.")
+    return answer
+
+
+def _has_nothing_but_skips(query: Query, answer: Answer, store: RunStore) -> bool:
+    """Whether every photo was skipped now and before: they were asked about only since no others are left."""
+    before = frozenset(store.skipped_rows(1, query.round).tolist())
+    return not answer.is_partial and len(answer.skipped) == len(query) and before.issuperset(answer.skipped)
 
 
 def _publish(env: ActiveLearningEnvironment, store: RunStore) -> None:

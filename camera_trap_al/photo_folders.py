@@ -187,6 +187,8 @@ def scan_data_folders(
     unlabelled_data: Path | None,
     validation_data: Path | None,
     classes: Collection[str] = (),
+    *,
+    needs_training_photos: bool = True,
 ) -> dict[Role, FolderScan]:
     """Scan the data folders that are given and check that they go together.
 
@@ -198,6 +200,8 @@ def scan_data_folders(
         The folders; None where there is none.
     classes
         Names of classes besides the folders of the training data.
+    needs_training_photos
+        Whether a training folder without photos is refused.
 
     Raises
     ------
@@ -212,7 +216,7 @@ def scan_data_folders(
             message = "%d photos lie directly in %s and are ignored; photos must lie in subfolders."
             logger.warning(message, scan.n_top_level, scan.root)
     _check_classes(scans, classes)
-    _check_photos(scans)
+    _check_photos(scans, needs_training_photos)
     return scans
 
 
@@ -239,9 +243,9 @@ def _check_classes(scans: Mapping[Role, FolderScan], others: Collection[str]) ->
             )
 
 
-def _check_photos(scans: Mapping[Role, FolderScan]) -> None:
+def _check_photos(scans: Mapping[Role, FolderScan], needs_training_photos: bool) -> None:
     for role, scan in scans.items():
-        if not scan.photos:
+        if not scan.photos and (needs_training_photos or role is not Role.TRAIN):
             beside = f" {scan.n_top_level} lie directly in it, which belongs to no folder;" if scan.n_top_level else ""
             raise DataError(
                 f"{scan.root}: {role.argument} has no photo in a subfolder.{beside} photos must lie in subfolders"

@@ -83,7 +83,9 @@ class Pools:
         """Rows that may still be asked about, ascending."""
         return self._rows((self.roles == Role.UNLABELLED) & (self.targets == UNLABELLED))
 
-    def candidates(self, lots: NDArray[np.float64], at_most: int | None) -> IndexArray:
+    def candidates(
+        self, lots: NDArray[np.float64], at_most: int | None, not_now: IndexArray | None = None
+    ) -> IndexArray:
         """Rows that are asked about in preference, ascending: the unlabelled ones with the lowest lots.
 
         As labels use them up, those with the next higher lots come in.
@@ -94,8 +96,12 @@ class Pools:
             (n_rows,) a random number for each row, always the same.
         at_most
             How many there are; None for all.
+        not_now
+            (n,) rows that are left for later, unless there are no others.
         """
         rows = self.unlabelled
+        if not_now is not None and len(not_now) and len(others := np.setdiff1d(rows, not_now)):
+            rows = others
         if at_most is None or len(rows) <= at_most:
             return rows
         lowest = np.argpartition(lots[rows], at_most - 1)[:at_most]

@@ -1,5 +1,6 @@
 """What is asked of the expert in one round, and what comes back."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,11 +12,26 @@ from numpy.typing import NDArray
 
 from camera_trap_al.exceptions import LabelFault, LabelFileError
 
-__all__ = ["SKIP", "UNUSABLE", "Answer", "KnownLabel", "LabelSource", "LabelSourceLike", "Query", "check_answer"]
+__all__ = [
+    "SKIP",
+    "UNUSABLE",
+    "Answer",
+    "KnownLabel",
+    "LabelSource",
+    "LabelSourceLike",
+    "Query",
+    "check_answer",
+    "plain_form",
+]
 
 # What an expert may write in the place of a species.
 SKIP = "skip"  # ask again later
 UNUSABLE = "unusable"  # set the photo aside
+
+
+def plain_form(word: str) -> str:
+    """Keep of a class name what people tell it by: not its case, its spaces or how its accents are stored."""
+    return " ".join(unicodedata.normalize("NFKC", word).casefold().split())
 
 
 class KnownLabel(NamedTuple):
@@ -125,7 +141,7 @@ class LabelSource(Protocol):
         query
             The photos that are asked about.
         commit
-            Stores an answer for good; must be called exactly once with every complete answer, and never when the
+            Stores an answer for good; must be called exactly once with an answer or a part of one, and never when the
             expert stops. If it raises, the answer is not stored and the error must be let through.
 
         Returns
@@ -145,12 +161,13 @@ def check_answer(query: Query, answer: Answer) -> None:
     Raises
     ------
     LabelFileError
-        If a photo has no answer or two, was neither asked about nor known, or gets a class that is not there.
+        If a photo has no answer or two, was neither asked about nor known, or gets a class that is not there; or if a
+        new class has the name of one that is.
     """
     asked = dict(zip(query.rows.tolist(), query.paths, strict=True))
     known = {label.row: path for path, label in query.known.items()}
     said = [*answer.labels, *answer.skipped, *answer.unusable, *answer.corrections]
-    missing = [] if answer.is_partial else [row for row in asked if row not in set(said)]
+    missing = () if answer.is_partial else asked.keys() - said
     foreign = [
         *(row for row in (*answer.labels, *answer.skipped) if row not in asked),
         *(row for row in answer.unusable if row not in asked and row not in known),
@@ -163,15 +180,18 @@ def check_answer(query: Query, answer: Answer) -> None:
         if not 0 <= class_id < n_classes
     }
     problems = [
-        *((row, "There is no answer for this photo.") for row in missing),
+        *((row, "There is no answer for this photo.") for row in sorted(missing)),
         *((row, "Nobody asked about this photo.") for row in foreign),
         *((row, f"Got class id {class_id}, and there are {n_classes} classes.") for row, class_id in wrong.items()),
         *((row, "There are several answers for this photo.") for row in _repeated(said)),
     ]
-    if problems:
+    taken = Counter(map(plain_form, (*query.classes, SKIP, UNUSABLE, *answer.new_classes)))
+    doubled = [name for name in answer.new_classes if not plain_form(name) or taken[plain_form(name)] > 1]
+    if problems or doubled:
         advice = "An answer must say one thing about each photo that was asked about, with the class id of its species."
         names = known | asked
         faults = [LabelFault(None, names.get(row, f"row {row}"), problem, advice) for row, problem in problems]
+        faults += [LabelFault(None, "", f"{name!r} cannot be a new class.", "It is one already.") for name in doubled]
         raise LabelFileError(f"{answer.source or 'label_source'}: the answer does not fit the question.", faults)
 
 

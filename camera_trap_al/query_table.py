@@ -1,7 +1,7 @@
 """What was asked and answered, in the database of a run: every word of an expert is an event that stays."""
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -38,13 +38,11 @@ def load_query(db: sqlite3.Connection, round_number: int, at_most: int | None = 
     """Give the photos of a round that are neither answered nor set aside, the first `at_most` of them."""
     found = db.execute(
         "SELECT photo_row, path FROM query_rows JOIN photos USING (photo_row)"
-        " WHERE round = ? AND NOT is_answered AND set_aside IS NULL ORDER BY position LIMIT ?",
+        " WHERE round = ? AND NOT is_answered AND set_aside IS NULL AND class_id IS NULL AND NOT unusable"
+        " ORDER BY position LIMIT ?",
         (round_number, -1 if at_most is None else at_most),
     ).fetchall()
-    before = db.execute(
-        "SELECT DISTINCT path FROM query_rows JOIN photos USING (photo_row) WHERE round < ? OR is_answered",
-        (round_number,),
-    )
+    ever_asked = db.execute("SELECT DISTINCT path FROM query_rows JOIN photos USING (photo_row)")
     known = db.execute(
         "SELECT path, photo_row, COALESCE(class_id, ?) FROM photos"
         " WHERE role = ? AND (class_id IS NOT NULL OR unusable)",
@@ -57,22 +55,36 @@ def load_query(db: sqlite3.Connection, round_number: int, at_most: int | None = 
         np.array([row for row, _ in found], np.int64),
         paths,
         class_names(db),
-        tuple(path for (path,) in before if path not in asked),
+        tuple(path for (path,) in ever_asked if path not in asked),
         {path: KnownLabel(row, class_id) for path, row, class_id in known},
     )
 
 
-def skipped_rows(db: sqlite3.Connection, first_round: int) -> IndexArray:
-    """Give the rows that were skipped in `first_round` or later."""
+def skipped_rows(db: sqlite3.Connection, first_round: int, end_round: int) -> IndexArray:
+    """Give the rows that were skipped from `first_round` to before `end_round`."""
     found = db.execute(
-        "SELECT DISTINCT photo_row FROM label_events WHERE kind = 'skip' AND round >= ? ORDER BY photo_row",
-        (first_round,),
+        "SELECT DISTINCT photo_row FROM label_events WHERE kind = 'skip' AND round >= ? AND round < ?"
+        " ORDER BY photo_row",
+        (first_round, end_round),
     ).fetchall()
     return np.array([row for (row,) in found], np.int64)
 
 
-def store_answer(db: sqlite3.Connection, query: Query, answer: Answer, happened_at: str) -> None:
-    """Store all that an answer says."""
+def store_answer(db: sqlite3.Connection, query: Query, answer: Answer, happened_at: str) -> bool:
+    """Store all that an answer says.
+
+    Returns
+    -------
+    False, and nothing is stored, if the question is answered already, so that another program must have done it.
+    """
+    is_open = db.execute("SELECT 1 FROM queries WHERE round = ? AND answered_at IS NULL", (query.round,)).fetchone()
+    answered = [(query.round, int(row)) for row in (*answer.labels, *answer.skipped, *answer.unusable)]
+    n_done = sum(
+        db.execute("SELECT is_answered FROM query_rows WHERE round = ? AND photo_row = ?", each).fetchone() == (1,)
+        for each in answered
+    )
+    if not is_open or n_done:
+        return False
     add_classes(db, answer.new_classes)
     when_and_where = (happened_at, query.round, answer.source)
     _record(db, "label", answer.labels, *when_and_where)
@@ -80,24 +92,19 @@ def store_answer(db: sqlite3.Connection, query: Query, answer: Answer, happened_
     _record(db, "skip", dict.fromkeys(answer.skipped), *when_and_where)
     _record(db, "unusable", dict.fromkeys(answer.unusable), *when_and_where)
     _change_photos(db, {**answer.labels, **answer.corrections, **dict.fromkeys(answer.unusable)})
-    answered = [*answer.labels, *answer.skipped, *answer.unusable]
-    db.executemany(
-        "UPDATE query_rows SET is_answered = 1 WHERE round = ? AND photo_row = ?",
-        [(query.round, int(row)) for row in answered],
-    )
+    db.executemany("UPDATE query_rows SET is_answered = 1 WHERE round = ? AND photo_row = ?", answered)
     if not answer.is_partial:
         db.execute("UPDATE queries SET answered_at = ? WHERE round = ?", (happened_at, query.round))
+    return True
 
 
 def take_initial_labels(
     db: sqlite3.Connection,
     classes: Mapping[int, int | None],
-    new_classes: Sequence[str],
     source: str,
     happened_at: str,
 ) -> None:
     """Store what was known before the run asked anything: a class per row, None for an unusable photo."""
-    add_classes(db, new_classes)
     _record(db, "initial", classes, happened_at, None, source)
     _change_photos(db, classes)
     db.executemany("UPDATE photos SET is_initial = 1 WHERE photo_row = ?", [(int(row),) for row in classes])

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -78,7 +78,7 @@ class RunStore:
         store = cls(folder, config)
         store._create_or_check()
         stored = store._settings()
-        if store._has_begun():
+        if store.has_begun():
             store.config = _with_kept_settings(config, stored)
             logger.info("Going on with the run in %s", folder)
         else:
@@ -112,7 +112,7 @@ class RunStore:
         with self._transaction() as db:
             run_format.bring_up_to_date(db, self.database)
 
-    def _has_begun(self) -> bool:
+    def has_begun(self) -> bool:
         """Whether the run got as far as a first model or a first question."""
         with self._transaction() as db:
             return any(db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in ("artefacts", "queries"))
@@ -185,7 +185,7 @@ class RunStore:
                 " WHERE set_aside IS NOT NULL OR unusable ORDER BY photo_row"
             ).fetchall()
         rows = [(f"{Role(role).argument}/{path}", why) for role, path, why in listed]
-        write_csv(self.folder / "unreadable_images.csv", ("path", "reason"), rows)
+        _write_for_people(self.folder / "unreadable_images.csv", ("path", "reason"), rows)
 
     def ask(self, rows: IndexArray) -> Query:
         """Store the next round's query.
@@ -225,33 +225,33 @@ class RunStore:
         ------
         LabelFileError
             If it does not fit the question (see `query.check_answer`); nothing is stored then.
+        CheckpointError
+            If another program has answered the question meanwhile; nothing is stored then.
         """
         check_answer(query, answer)
         if answer.file_content is not None:
             self._archive(f"round_{query.round:04d}", answer.source, answer.file_content)
         with self._transaction() as db:
-            query_table.store_answer(db, query, answer, _now())
+            is_stored = query_table.store_answer(db, query, answer, _now())
+        if not is_stored:
+            raise CheckpointError(
+                f"{self.folder}: another program has answered this question meanwhile. Only one may work on a run: "
+                "close the other one, then start again. Its labels are in the run, those of this answer are not.",
+                self.database,
+            )
 
     def catalogue(self, roots: Mapping[Role, Path]) -> Catalogue:
         """Load all photos, with the folders where they lie now."""
         with self._transaction() as db:
             return photo_table.load_catalogue(db, roots)
 
-    def take_initial_labels(
-        self,
-        classes: Mapping[int, int | None],
-        new_classes: Sequence[str],
-        source: str,
-        file_content: bytes | None,
-    ) -> None:
+    def take_initial_labels(self, classes: Mapping[int, int | None], source: str, file_content: bytes | None) -> None:
         """Store what was known of unlabelled photos before the run asked anything.
 
         Parameters
         ----------
         classes
             Class id by row; None for an unusable photo.
-        new_classes
-            Names of classes that the run did not have, whose ids follow.
         source
             Name of the file that says so.
         file_content
@@ -260,11 +260,12 @@ class RunStore:
         if file_content is not None:
             self._archive("initial", source, file_content)
         with self._transaction() as db:
-            query_table.take_initial_labels(db, classes, new_classes, source, _now())
+            query_table.take_initial_labels(db, classes, source, _now())
 
     def _archive(self, prefix: str, name: str, content: bytes) -> None:
         """Keep a label file, under another name if there is one of this name with other content."""
-        folder, kept_name = self.folder / "data" / "label_archive", Path(name).name[-100:]  # as file systems allow
+        folder = self.folder / "data" / "label_archive"
+        kept_name = Path(name).name.encode()[-150:].decode(errors="ignore")  # as long as file systems allow
         for number in count(1):
             path = folder / f"{prefix}{'' if number == 1 else f' ({number})'}_{kept_name}"
             if not path.exists():
@@ -274,10 +275,10 @@ class RunStore:
             if path.read_bytes() == content:
                 return
 
-    def skipped_rows(self, first_round: int) -> IndexArray:
-        """Give the rows that the expert skipped in `first_round` or later."""
+    def skipped_rows(self, first_round: int, end_round: int) -> IndexArray:
+        """Give the rows that the expert skipped from `first_round` to before `end_round`."""
         with self._transaction() as db:
-            return query_table.skipped_rows(db, first_round)
+            return query_table.skipped_rows(db, first_round, end_round)
 
     def n_rounds(self) -> int:
         """Count the rounds that were answered."""
@@ -293,7 +294,7 @@ class RunStore:
                 (UNUSABLE,),
             ).fetchall()
         labels = ((f"{Role(role).argument}/{path}", name) for role, path, name in rows)
-        write_csv(self.folder / "data" / "labels.csv", ("path", "label"), labels)
+        _write_for_people(self.folder / "data" / "labels.csv", ("path", "label"), labels)
 
     def record_evaluation(self, train_set_size: int, metrics: Mapping[str, Any]) -> None:
         """Store the validation figures of the model trained on so many labels."""
@@ -356,6 +357,14 @@ def _with_kept_settings(config: RunConfig, stored: Mapping[str, Any]) -> RunConf
                 value,
             )
     return replace(config, **kept)
+
+
+def _write_for_people(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV that nothing depends on: while somebody has it open in Excel, it stays as it was."""
+    try:
+        write_csv(path, header, rows)
+    except PermissionError:
+        logger.warning("%s is open in another program and stays as it was; it is written again later.", path)
 
 
 def _now() -> str:

@@ -852,3 +852,50 @@ def test_a_program_leaves_with_its_own_status_while_labels_are_needed(
             assert "Labels are needed" in ended.stdout and LOADED not in ended.stdout
             person.save_labels(missing=len(list((person.folder / "new_labels_bin").iterdir())) == 0)
     assert LOADED in ended.stdout and "max_labels is reached" in ended.stdout
+
+
+def test_photos_that_are_always_skipped_are_asked_about_twice_and_end_the_run(
+    arguments: dict[str, Any], truth: dict[str, str]
+) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def expert(query: Query) -> list[str]:
+        asked.append(query.paths)
+        return ["skip" if path.endswith("0.jpg") else truth[path] for path in query.paths]
+
+    result = run_active_learning(**arguments, label_source=expert)
+    assert result.ended_because == "only skipped photos are left"
+    assert result.labels_given == 24 - 3
+    assert set(asked[-1]) == {path for path in truth if path.endswith("0.jpg")}
+
+
+def test_skipped_photos_make_room_for_other_candidates(arguments: dict[str, Any], truth: dict[str, str]) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def expert(query: Query) -> list[str] | None:
+        asked.append(query.paths)
+        return None if len(asked) == 4 else ["skip"] * len(query)
+
+    run_active_learning(**arguments, label_source=expert, candidate_pool=5)
+    first_three = [path for paths in asked[:3] for path in paths]
+    assert len(set(first_three)) == 15, "three times five others"
+
+
+def test_a_wrong_alias_is_told_before_any_work(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="'Reh' stands for 'Red_Dear', which is no class"):
+        run_active_learning(**arguments, class_aliases={"Reh": "Red_Dear"})
+
+
+def test_initial_labels_may_bring_classes_also_those_of_the_validation_folder(
+    arguments: dict[str, Any], initial_labels: Path, photos: Path, tmp_path: Path
+) -> None:
+    """The training folder declares one class and has no photo; both others come with the labels, some respelled."""
+    (tmp_path / "train" / "Red_Deer").mkdir(parents=True)
+    arguments |= {"train_data": str(tmp_path / "train"), "initial_labels": str(initial_labels), "new_classes": "add"}
+    result = run_active_learning(**arguments, max_labels=0)
+    folder = Path(arguments["output_dir"])
+    saved = torch.load(folder / "export" / "embedding_model_weights.pt", weights_only=True)
+    assert sorted(saved["classes"]) == sorted(CLASSES)
+    assert [point["train_set_size"] for point in result.validation_history] == [12]
+    initial_labels.write_text("nonsense", "utf-8")  # it was read when the run began
+    run_active_learning(**arguments, max_labels=0)

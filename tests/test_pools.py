@@ -101,3 +101,12 @@ def test_it_takes_memory_only_where_it_is_written() -> None:
     array = empty_where_unused((1_000_000, 256))  # 1 GB
     array[::500] = 1  # 2,000 rows, each on a page of 4 kB of its own
     assert psutil.Process().memory_info().rss - before < 100e6
+
+
+def test_rows_that_are_not_wanted_now_make_room_for_others_unless_there_are_none() -> None:
+    roles, targets = np.full(6, Role.UNLABELLED, np.int8), np.array([UNLABELLED] * 5 + [0])
+    pools, lots = Pools(roles, targets, np.zeros(6, np.bool_)), np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.0])
+    assert pools.candidates(lots, 2).tolist() == [0, 1]
+    assert pools.candidates(lots, 2, np.array([0])).tolist() == [1, 2]
+    assert pools.candidates(lots, None, np.array([0, 4])).tolist() == [1, 2, 3]
+    assert pools.candidates(lots, 2, np.arange(5)).tolist() == [0, 1]

@@ -49,3 +49,16 @@ def test_an_answer_that_does_not_fit_is_refused_with_the_photo(answer, photo, pr
         check_answer(QUERY, answer)
     faults = {(fault.file, problem in fault.problem) for fault in caught.value.faults}
     assert (photo, True) in faults
+
+
+@pytest.mark.parametrize("names", [("Deer",), ("skip",), ("owl", "Owl"), ("",)])
+def test_a_new_class_must_have_a_name_of_its_own(names):
+    with pytest.raises(LabelFileError, match="cannot be a new class"):
+        check_answer(QUERY, Answer({7: 0, 3: 1}, new_classes=names))
+
+
+def test_a_large_answer_is_checked_in_no_time():
+    """One pass over the rows, not one for each: a hundred thousand would take minutes."""
+    rows = np.arange(100_000)
+    query = Query(1, rows, tuple(f"a/{row}.jpg" for row in rows), ("deer",))
+    check_answer(query, Answer(dict.fromkeys(rows.tolist(), 0)))

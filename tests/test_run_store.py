@@ -493,9 +493,10 @@ def test_skipped_photos_are_known_by_the_round(store, register):
     register(store)
     store.commit(store.ask(np.array([7, 3])), Answer({7: FOX}, skipped=(3,)))
     store.commit(store.ask(np.array([4])), Answer(skipped=(4,)))
-    assert store.skipped_rows(1).tolist() == [3, 4]
-    assert store.skipped_rows(2).tolist() == [4]
-    assert store.skipped_rows(3).tolist() == []
+    assert store.skipped_rows(1, 3).tolist() == [3, 4]
+    assert store.skipped_rows(2, 3).tolist() == [4]
+    assert store.skipped_rows(1, 2).tolist() == [3]
+    assert store.skipped_rows(3, 9).tolist() == []
     assert register(store).pools.targets.tolist()[3:5] == [UNLABELLED, UNLABELLED]
 
 
@@ -540,10 +541,8 @@ def test_new_classes_of_an_answer_follow_the_others(store, register):
 
 def test_initial_labels_are_training_labels_and_no_answers(config, store, register):
     register(store)
-    store.take_initial_labels({3: FOX, 4: 3, 5: None}, ["badger"], "old.csv", b"content")
-    catalogue = register(RunStore.open(config))
-    pools = catalogue.pools
-    assert catalogue.classes[3] == "badger"
+    store.take_initial_labels({3: FOX, 4: BOAR, 5: None}, "old.csv", b"content")
+    pools = register(RunStore.open(config)).pools
     assert pools.labelled.tolist() == [0, 1, 2, 3, 4] and len(pools.answered) == 0
     assert pools.is_set_aside[5]
     assert files_in(store.folder / "data" / "label_archive") == {"initial_old.csv"}
@@ -554,7 +553,7 @@ def test_initial_labels_of_a_start_that_failed_bind_nobody(tmp_path, register):
     config = RunConfig(output_dir=tmp_path / "run")
     store = RunStore.open(config)
     register(store)
-    store.take_initial_labels({3: FOX}, [], "old.csv", None)
+    store.take_initial_labels({3: FOX}, "old.csv", None)
     again = RunStore.open(config)
     assert events_of(again) == []
     assert register(again).pools.targets.tolist() == TARGETS
@@ -570,6 +569,43 @@ def test_files_of_one_name_are_archived_side_by_side(store, register):
         "round_0001_labels.csv": b"one",
         "round_0001 (2)_labels.csv": b"two",
     }
+
+
+def test_a_question_is_answered_once_whoever_answers(config, store, register):
+    """Two programs on one run folder: the second finds the question answered."""
+    register(store)
+    query = store.ask(np.array([3, 4]))
+    other = RunStore.open(config)
+    other.commit(other.open_query(), Answer({3: DEER, 4: DEER}, source="other.csv"))
+    with pytest.raises(CheckpointError, match="another program has answered"):
+        store.commit(query, Answer({3: BOAR, 4: BOAR}, source="late.csv"))
+    assert {event[-1] for event in events_of(store)} == {"other.csv"}
+    query = store.ask(np.array([5, 6]))
+    other.commit(other.open_query(), Answer({5: DEER}, is_partial=True))
+    with pytest.raises(CheckpointError, match="another program has answered"):
+        store.commit(query, Answer({5: BOAR, 6: BOAR}))
+    assert store.open_query().rows.tolist() == [6]
+
+
+def test_a_file_name_of_any_length_is_archived(store, register):
+    register(store)
+    name = "狐" * 83 + ".csv"
+    assert len(name.encode()) <= 255
+    store.commit(store.ask(np.array([3])), Answer({3: DEER}, source=name, file_content=b"labels"))
+    (archived,) = (store.folder / "data" / "label_archive").iterdir()
+    assert archived.read_bytes() == b"labels" and archived.name.endswith("狐.csv")
+
+
+@pytest.mark.parametrize("write", [lambda store: store.write_labels(), lambda store: store.set_aside({3: "no"})])
+def test_a_list_for_people_that_is_open_in_excel_does_not_stop_the_run(store, register, monkeypatch, caplog, write):
+    register(store)
+
+    def refuse(self: Path, target: Path) -> Path:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    write(store)
+    assert "is open in another program and stays as it was" in caplog.text
 
 
 FORMAT_1 = """

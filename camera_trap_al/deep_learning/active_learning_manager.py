@@ -94,6 +94,7 @@ class ActiveLearningEnvironment:
         self._saved: dict[str, dict[str, Any]] = {}
         self._reader = PhotoReader(dataset)
         self._knows_pixels = False
+        self._skipped = np.zeros(0, np.int64)
 
     @classmethod
     def start(cls, store: RunStore) -> "ActiveLearningEnvironment":
@@ -109,6 +110,7 @@ class ActiveLearningEnvironment:
         embedder = EmbeddingTrainer(store.config, len(dataset.classes), choose_device(store.config.device), checkpoint)
         environment = cls(dataset, store.config, embedder, parts_folder=store.folder / PARTS_FOLDER)
         environment.scans = scans
+        environment._leave_skipped_out(store)
         if (pixels := store.recall("pixel_statistics")) is not None:
             environment._take_pixels(pixels)
         if network is not None:
@@ -130,7 +132,7 @@ class ActiveLearningEnvironment:
     @property
     def candidates(self) -> IndexArray:
         """Rows that a strategy may choose from, ascending: all unlabelled ones, or `candidate_pool` drawn by lot."""
-        return self.pools.candidates(self._lots, self.config.candidate_pool)
+        return self.pools.candidates(self._lots, self.config.candidate_pool, self._skipped)
 
     @property
     def rows_in_use(self) -> IndexArray:
@@ -163,12 +165,18 @@ class ActiveLearningEnvironment:
         DataError
             If no training photo can be read, or a data folder cannot be reached any more.
         """
+        if store is not None:
+            self._leave_skipped_out(store)
         try:
             self._reader.decode(self.rows_to_decode)
             if not self._knows_pixels:
                 self._learn_pixels(store)
         finally:
             self._reader.record(store)
+
+    def _leave_skipped_out(self, store: RunStore) -> None:
+        round_number = store.n_rounds() + 1
+        self._skipped = store.skipped_rows(round_number - ROUNDS_TO_WAIT, round_number)
 
     def _learn_pixels(self, store: RunStore | None) -> None:
         with stage(logger, "Measuring pixel mean and standard deviation"):
@@ -297,14 +305,9 @@ class ActiveLearningEnvironment:
         self._fitted.check_network(self._embedded.table.network)
         return self._fitted
 
-    def view(self, not_now: IndexArray | None = None) -> PoolView:
-        """Give what a query strategy sees: of the embeddings, only those of labelled and candidate rows.
-
-        The rows `not_now` are no candidates, unless all are.
-        """
+    def view(self) -> PoolView:
+        """Give what a query strategy sees: of the embeddings, only those of labelled and candidate rows."""
         fitted, labelled, candidates = self.fitted(), self.pools.labelled, self.candidates
-        if not_now is not None and len(others := np.setdiff1d(candidates, not_now)):
-            candidates = others
         seen = np.concatenate([labelled, candidates])
         scaled = fitted.scaler.transform(self._embedded.table.of(seen))
         embeddings = empty_where_unused((len(self.dataset), scaled.shape[1]))
@@ -318,10 +321,8 @@ class ActiveLearningEnvironment:
             classifier=fitted.classifier,
         )
 
-    def choose_rows(self, round_number: int = 1, not_now: IndexArray | None = None) -> IndexArray:
+    def choose_rows(self, round_number: int = 1) -> IndexArray:
         """Let the strategy choose the rows of a round: a batch, less where the pool or `max_labels` ends.
-
-        The rows `not_now` are left for later, unless there are no others.
 
         Raises
         ------
@@ -330,7 +331,7 @@ class ActiveLearningEnvironment:
         """
         n = min(self.config.active_batch, self.n_answers_left)
         with stage(logger, "Choosing photos"):
-            return self._strategy.select_batch(self.view(not_now), n, self.config.generator("query", round_number))
+            return self._strategy.select_batch(self.view(), n, self.config.generator("query", round_number))
 
     @property
     def n_answers_left(self) -> int:
@@ -339,10 +340,7 @@ class ActiveLearningEnvironment:
 
     def ask(self, store: RunStore) -> Query:
         """Give the open query again, or choose the rows of the next round and store them as the open query."""
-        round_number = store.n_rounds() + 1
-        return store.open_query(self.n_answers_left) or store.ask(
-            self.choose_rows(round_number, store.skipped_rows(round_number - ROUNDS_TO_WAIT))
-        )
+        return store.open_query(self.n_answers_left) or store.ask(self.choose_rows(store.n_rounds() + 1))
 
     def apply(self, answer: Answer) -> None:
         """Take what an answer says into the data set."""

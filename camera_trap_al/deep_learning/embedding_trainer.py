@@ -239,7 +239,7 @@ class EmbeddingTrainer(Embedder):
         """Give a softmax network fresh outputs for new classes; those that it has stay as they are."""
         if not isinstance(self.net, SoftmaxNet) or self.net.classifier.out_features == n_classes:
             return
-        seed = _torch_seed(self._config.generator("head", n_classes))
+        seed = _torch_seed(self._config.generator("head", 0))  # as after a restart
         grown = SoftmaxNet(self.net.embedding, n_classes, seed=seed).to(self.device)
         load_network(grown, self.net.state_dict())
         self.net = grown

@@ -1,16 +1,14 @@
 """The photos of a run as a data set: found, given their rows, with the decoded ones in the run folder."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.exceptions import DataError
 from camera_trap_al.labelling.class_names import ClassNames
 from camera_trap_al.labelling.initial import (
     InitialLabels,
-    class_names_in,
     match_initial_labels,
     new_class_names,
     read_initial_labels,
@@ -42,17 +40,22 @@ def register_photos(store: RunStore) -> tuple[ExtendedImageFolder, dict[Role, Fo
     if config.train_data is None and config.initial_labels is None:
         raise DataError("train_data or initial_labels is needed to start a run.")
     validation = config.path_of("validation_data") or _validation_folder_of(store)
-    initial, declared = _initial_labels(store)
+    initial = _initial_labels(store)
     with stage(logger, "Looking for photos"):
         scans = scan_data_folders(
             config.path_of("train_data"),
             config.path_of("unlabelled_data"),
             validation,
-            {*declared, *store.class_names()},
+            {*store.class_names(), *_classes_besides_folders(store, (), initial)},
+            needs_training_photos=config.initial_labels is None,
         )
-        catalogue = store.register(scans, declared)
+        folders = scans[Role.TRAIN].folders if Role.TRAIN in scans else ()
+        catalogue = store.register(scans, _classes_besides_folders(store, folders, initial))
+    names = ClassNames(catalogue.classes, config.class_aliases)
+    if config.new_classes == "refuse":
+        names.check_aliases()
     if initial is not None:
-        catalogue = _with_initial_labels(store, catalogue, scans[Role.UNLABELLED], initial)
+        catalogue = _with_initial_labels(store, catalogue, scans[Role.UNLABELLED], initial, names)
     if not len(catalogue.pools.labelled):
         raise DataError("No photo has a label, so there is nothing to learn from. Give train_data or initial_labels.")
     if validation is None:  # those of an earlier start, whose folder is gone now
@@ -77,40 +80,44 @@ def take_answer(dataset: ExtendedImageFolder, answer: Answer) -> None:
     dataset.pools.is_set_aside[list(answer.unusable)] = True
 
 
-def _initial_labels(store: RunStore) -> tuple[InitialLabels | None, tuple[str, ...]]:
-    """Read the labels that people have already, and name the classes that are declared besides folders."""
+def _initial_labels(store: RunStore) -> InitialLabels | None:
+    """Read the labels that people have already; None at later starts, since they are in the store then."""
+    file = store.config.path_of("initial_labels")
+    if file is None:
+        return None
+    if store.has_begun():
+        logger.info("initial_labels was read when the run began and is not read again.")
+        return None
+    return read_initial_labels(file, store.config.label_column)
+
+
+def _classes_besides_folders(store: RunStore, folders: Sequence[str], initial: InitialLabels | None) -> tuple[str, ...]:
+    """Name the classes that are declared by name, and those that initial labels bring where they may."""
     config = store.config
     declared = tuple(config.classes or ())
-    file = config.path_of("initial_labels")
-    if file is None or not file.is_file():  # of an earlier start: they are in the store
-        return None, declared
-    initial = read_initial_labels(file, config.label_column)
-    if config.train_data is None and not declared and not store.class_names():
-        declared = class_names_in(initial.table, config.class_aliases or {})
-    return initial, declared
+    may_bring = config.new_classes == "add" or (config.train_data is None and not declared)
+    if initial is None or not may_bring:
+        return declared
+    known = tuple(dict.fromkeys((*store.class_names(), *folders, *declared)))
+    return (*declared, *new_class_names(initial.table, ClassNames(known, config.class_aliases)))
 
 
-def _with_initial_labels(store: RunStore, catalogue: Catalogue, scan: FolderScan, initial: InitialLabels) -> Catalogue:
-    """Give photos that have no label theirs from `initial`."""
-    names = ClassNames(catalogue.classes, store.config.class_aliases)
-    if store.config.new_classes == "add":
-        names = names.with_classes(new_class_names(initial.table, names))
+def _with_initial_labels(
+    store: RunStore, catalogue: Catalogue, scan: FolderScan, initial: InitialLabels, names: ClassNames
+) -> Catalogue:
+    """Give photos of the unlabelled folder the labels that are known of them."""
     classes, n_elsewhere = match_initial_labels(initial.table, scan.photos, names)
     if n_elsewhere:
         logger.warning("%d labels of %s are for photos that are not there.", n_elsewhere, initial.table.name)
     ids = {name: class_id for class_id, name in enumerate(names.classes)}
-    pools = catalogue.pools
-    is_open = (pools.roles == Role.UNLABELLED) & (pools.targets == UNLABELLED) & ~pools.is_set_aside
     taken = {
         row: None if (name := classes[catalogue.paths[row]]) is None else ids[name]
-        for row in np.flatnonzero(is_open).tolist()
+        for row in catalogue.pools.unlabelled.tolist()
         if catalogue.paths[row] in classes
     }
-    if taken:
-        new = names.classes[len(catalogue.classes) :]
-        store.take_initial_labels(taken, new, initial.table.name, initial.content)
-        logger.info("%d photos have their label from %s", len(taken), initial.table.name)
-    return store.catalogue(catalogue.roots) if taken else catalogue
+    store.take_initial_labels(taken, initial.table.name, initial.content)
+    logger.info("%d photos have their label from %s", len(taken), initial.table.name)
+    return store.catalogue(catalogue.roots)
 
 
 def _validation_folder_of(store: RunStore) -> Path | None:

@@ -1,14 +1,14 @@
 """What a word in a label file means: a class, one of the special answers, or nothing."""
 
-import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
+from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.photo_folders import RESERVED_CLASS_NAMES
-from camera_trap_al.query import SKIP, UNUSABLE
+from camera_trap_al.query import SKIP, UNUSABLE, plain_form
 
-__all__ = ["ClassNames", "plain_form"]
+__all__ = ["ClassNames"]
 
 MAX_CLASSES_LISTED = 20
 
@@ -24,24 +24,26 @@ class ClassNames:
     classes
         Class names by class id.
     aliases
-        Class name by the word that stands for it, such as ``{"Roe deer": "Roe_Deer"}``.
+        Class name by the word that stands for it, such as ``{"Roe deer": "Roe_Deer"}``. A word for a class that is not
+        there means nothing yet.
     """
 
     def __init__(self, classes: Sequence[str], aliases: Mapping[str, str] | None = None) -> None:
         self.classes = tuple(classes)
         self._aliases = dict(aliases or {})
+        self._targets = {plain_form(word): target for word, target in self._aliases.items()}
+        known = {*self.classes, SKIP, UNUSABLE}
+        self._exact = {word: word for word in self.classes} | {
+            word: target for word, target in self._aliases.items() if target in known and word not in known
+        }
         self._meanings: dict[str, set[str]] = defaultdict(set)
-        for word in (*self.classes, SKIP, UNUSABLE):
-            self._meanings[plain_form(word)].add(word)
-        for word, meaning in self._aliases.items():
+        for word, meaning in {**self._exact, SKIP: SKIP, UNUSABLE: UNUSABLE}.items():
             self._meanings[plain_form(word)].add(meaning)
 
     def meaning(self, word: str) -> str | None:
         """Give the class, ``skip`` or ``unusable`` that `word` stands for; None if that is nothing or not clear."""
-        if word in self.classes:
-            return word
-        if word in self._aliases:
-            return self._aliases[word]
+        if word in self._exact:
+            return self._exact[word]
         meanings = self._meanings.get(plain_form(word), set())
         return next(iter(meanings)) if len(meanings) == 1 else None
 
@@ -63,19 +65,54 @@ class ClassNames:
         near = get_close_matches(plain_form(word), forms, n=1)
         return forms[near[0]] if near else None
 
-    def may_become_class(self, word: str) -> bool:
-        """Say whether a word that means nothing yet could be the name of a new class."""
-        form = plain_form(word)
-        return bool(form) and form not in self._meanings and form not in RESERVED_CLASS_NAMES and word.isprintable()
+    def new_classes(self, words: Mapping[str, int]) -> dict[str, int]:
+        """Find the classes that words which mean nothing yet could stand for.
+
+        Spellings that differ only as one class may be spelled are one class, called as most photos have it; a word that
+        is an alias is called what it stands for.
+
+        Parameters
+        ----------
+        words
+            How many photos have each word.
+
+        Returns
+        -------
+        How many photos each class would have, by its name, sorted.
+        """
+        spellings: dict[str, Counter[str]] = defaultdict(Counter)
+        for word, n_photos in words.items():
+            name = self._targets.get(plain_form(word), word)
+            if self.meaning(word) is None and self._may_become_class(name):
+                spellings[plain_form(name)][name] += n_photos
+        named = {min(counts, key=lambda name: (-counts[name], name)): counts.total() for counts in spellings.values()}
+        return dict(sorted(named.items()))
+
+    def _may_become_class(self, name: str) -> bool:
+        form = plain_form(name)
+        return bool(form) and form not in self._meanings and form not in RESERVED_CLASS_NAMES and name.isprintable()
 
     def with_classes(self, names: Iterable[str]) -> "ClassNames":
         """Give the same with new classes behind the others."""
         return ClassNames((*self.classes, *names), self._aliases)
 
+    def check_aliases(self) -> None:
+        """Refuse aliases for classes that are not there.
 
-def plain_form(word: str) -> str:
-    """Keep of a name what people tell it by: not its case, its spaces or how its accents are stored."""
-    return " ".join(unicodedata.normalize("NFKC", word).casefold().split())
+        Raises
+        ------
+        ConfigError
+            Naming each, with the class that is written most alike.
+        """
+        wrong = {
+            word: target for word, target in self._aliases.items() if target not in (*self.classes, SKIP, UNUSABLE)
+        }
+        problems = [
+            f"class_aliases: {word!r} stands for {target!r}, which is no class. {self.advice(target)}"
+            for word, target in wrong.items()
+        ]
+        if problems:
+            raise ConfigError(problems)
 
 
 def _quoted(word: str) -> str:

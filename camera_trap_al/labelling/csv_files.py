@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ LABEL_COLUMN = "Species"
 CORRECTION_COLUMN = "Correct"
 PREDICTIONS_COLUMN = "confidence"
 SEPARATORS = (",", ";", "\t")
+SEPARATOR_LINE = re.compile(r"sep=(.)(?:\r\n|\r|\n)", re.IGNORECASE)  # a first line that Excel obeys and does not show
 TRUE_WORDS = frozenset({"true", "1", "yes", "wahr", "vrai", "verdadero", "vero", "waar"})  # as Excel says it abroad
 
 
@@ -36,12 +38,15 @@ class LabelEntry(NamedTuple):
         The class name as written, without white space at its ends; "" where there is none.
     is_correction
         Whether it is to replace what was said about the photo earlier.
+    is_selected
+        Whether it counts as an answer; in Timelapse's own file that is so if the flag Selected is ticked.
     """
 
     row: int | None
     path: str
     species: str
     is_correction: bool = False
+    is_selected: bool = True
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,9 @@ def read_table(source: bytes, name: str, wanted: Sequence[str]) -> tuple[list[st
         If it is not a table of text, at once or when the row in question is read.
     """
     text = _decode(source, name)
-    records = _records(text, _find_separator(text, wanted), name)
+    named = SEPARATOR_LINE.match(text)
+    text = text[named.end() :] if named else text
+    records = _records(text, named[1] if named else _find_separator(text, wanted), name)
     _, first = next(records, (1, []))
     return [cell.strip() for cell in first], records
 

@@ -44,6 +44,8 @@ def ask(prompt: str) -> str:
     """
     try:
         return input(_showable(prompt)).strip()
+    except NotImplementedError as error:  # a notebook that is run without anybody
+        raise EOFError from error
     except UnicodeDecodeError:
         # Typed in another encoding than the console's. It is an answer, and none that anybody asked for.
         return "\N{REPLACEMENT CHARACTER}"

@@ -1,12 +1,13 @@
 """Labels that people have already when a run begins."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from camera_trap_al.exceptions import LabelFault, LabelFileError
 from camera_trap_al.interchange.timelapse_data import read_data_file
-from camera_trap_al.labelling.class_names import ClassNames, plain_form
+from camera_trap_al.labelling.class_names import ClassNames
 from camera_trap_al.labelling.csv_files import (
     LabelEntry,
     LabelTable,
@@ -15,11 +16,10 @@ from camera_trap_al.labelling.csv_files import (
     read_table,
 )
 from camera_trap_al.labelling.matching import entries_by_photo, judge
-from camera_trap_al.photo_folders import RESERVED_CLASS_NAMES
 from camera_trap_al.pools import Role
 from camera_trap_al.query import SKIP, UNUSABLE
 
-__all__ = ["InitialLabels", "class_names_in", "match_initial_labels", "new_class_names", "read_initial_labels"]
+__all__ = ["InitialLabels", "match_initial_labels", "new_class_names", "read_initial_labels"]
 
 RUN_COLUMNS = ["path", "label"]  # of a run's own data/labels.csv
 
@@ -66,36 +66,9 @@ def read_initial_labels(path: Path, label_column: str) -> InitialLabels:
     return InitialLabels(LabelTable(path.name, labelled), content)
 
 
-def class_names_in(table: LabelTable, aliases: Mapping[str, str]) -> tuple[str, ...]:
-    """Give the classes that a table has labels of, sorted, where nothing else says which there are.
-
-    Raises
-    ------
-    LabelFileError
-        If two names differ only by case or spaces, so that nobody can tell whether they are one class.
-    """
-    words = {aliases.get(entry.species, entry.species): entry.row for entry in reversed(table.entries) if entry.species}
-    names = sorted(word for word in words if plain_form(word) not in RESERVED_CLASS_NAMES)
-    first: dict[str, str] = {}
-    faults = [
-        LabelFault(
-            words[name],
-            "",
-            f'"{name}" and "{first[plain_form(name)]}" differ only by case or spaces.',
-            f"If they are one class, say so: class_aliases={{{name!r}: {first[plain_form(name)]!r}}}.",
-        )
-        for name in names
-        if first.setdefault(plain_form(name), name) != name
-    ]
-    if faults:
-        raise LabelFileError(f"{table.name} cannot be used as initial_labels.", faults)
-    return tuple(names)
-
-
 def new_class_names(table: LabelTable, names: ClassNames) -> tuple[str, ...]:
-    """Give the names in a table that mean nothing yet and could become classes, sorted."""
-    words = {entry.species for entry in table.entries if entry.species}
-    return tuple(sorted(word for word in words if names.meaning(word) is None and names.may_become_class(word)))
+    """Give the classes that the words of a table could stand for and that are not there, sorted."""
+    return tuple(names.new_classes(Counter(entry.species for entry in table.entries)))
 
 
 def match_initial_labels(

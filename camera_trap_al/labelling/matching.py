@@ -11,7 +11,10 @@ from camera_trap_al.labelling.csv_files import LabelEntry, LabelTable
 from camera_trap_al.pools import UNLABELLED
 from camera_trap_al.query import SKIP, UNUSABLE, KnownLabel, Query
 
-__all__ = ["MatchedLabels", "entries_by_photo", "judge", "match_answers"]
+__all__ = ["MatchedLabels", "entries_by_photo", "find_renamed_folder", "judge", "match_answers"]
+
+
+NOT_SELECTED_ADVICE = "Import timelapse_selector.csv there first, or tick it."
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class MatchedLabels:
         Everything that is wrong, by row in the file; photos without a row come last. Empty exactly when there is an
         answer for every photo of the query and every correction is understood.
     n_found
-        Photos of the query that the table has a row for.
+        Photos of the query that the table has a row for, and photos with a correction that changes something or cannot
+        be understood.
     n_ignored
         Labels for photos that were neither asked about nor are known.
     n_differing
@@ -38,7 +42,7 @@ class MatchedLabels:
     read_as
         Class by name as written, where these differ.
     unknown
-        Photos of the query by the name that they have, for each name that means nothing and could become a class.
+        How many photos have each name that means nothing, in answers and corrections.
     """
 
     labels: dict[int, int] = field(default_factory=dict)
@@ -84,11 +88,16 @@ def _match_asked(asked: dict[str, list[LabelEntry]], query: Query, names: ClassN
     faults: list[LabelFault] = []
     words: Counter[str] = Counter()
     for row, path in zip(query.rows.tolist(), query.paths, strict=True):
-        meaning, found = judge(path, asked[path], names)
+        # Of a photo that was duplicated in Timelapse, only one record may be selected.
+        selected = [entry for entry in asked[path] if entry.is_selected]
+        if asked[path] and not selected:
+            faults.append(LabelFault(None, path, "Its flag Selected is not ticked in Timelapse.", NOT_SELECTED_ADVICE))
+            continue
+        meaning, found = judge(path, selected, names)
         faults += found
         if meaning is not None:
             meanings[row] = meaning
-        words.update({entry.species for entry in asked[path] if entry.species})
+        words.update({entry.species for entry in selected if entry.species})
     return MatchedLabels(
         labels=_class_ids(meanings, names),
         skipped=_rows_that_mean(SKIP, meanings),
@@ -96,9 +105,7 @@ def _match_asked(asked: dict[str, list[LabelEntry]], query: Query, names: ClassN
         faults=_in_order(faults),
         n_found=sum(map(bool, asked.values())),
         read_as={word: meaning for word in words if (meaning := names.meaning(word)) not in (None, word)},
-        unknown=Counter(
-            {word: n for word, n in words.items() if names.meaning(word) is None and names.may_become_class(word)}
-        ),
+        unknown=Counter({word: n for word, n in words.items() if names.meaning(word) is None}),
     )
 
 
@@ -109,6 +116,7 @@ def _match_known(
     known, others = entries_by_photo(entries, tuple(query.known), photos)
     meanings: dict[int, str] = {}
     faults: list[LabelFault] = []
+    unknown = Counter(matched.unknown)
     n_differing = 0
     for path, own in known.items():
         said = query.known[path]
@@ -116,6 +124,7 @@ def _match_known(
         if corrections:
             meaning, found = judge(path, corrections, names)
             faults += found
+            unknown.update({entry.species for entry in corrections if names.meaning(entry.species) is None})
             if meaning not in (None, SKIP, _name_of(said, names)):
                 meanings[said.row] = str(meaning)
         elif any(names.meaning(entry.species) != _name_of(said, names) for entry in own):
@@ -125,9 +134,23 @@ def _match_known(
         corrections=_class_ids(meanings, names),
         unusable=(*matched.unusable, *_rows_that_mean(UNUSABLE, meanings)),
         faults=_in_order((*matched.faults, *faults)),
+        n_found=matched.n_found + len(meanings) + len(faults),
+        unknown=unknown,
         n_ignored=len(others),
         n_differing=n_differing,
     )
+
+
+def find_renamed_folder(table: LabelTable, query: Query) -> tuple[str, str] | None:
+    """Find a row that has the name of a photo that is asked about, and another folder.
+
+    Returns
+    -------
+    The photo as the row has it, and as it was asked about; None if there is no such row.
+    """
+    asked = {path.rpartition("/")[2]: path for path in query.paths}
+    found = ((entry.path, asked.get(entry.path.rpartition("/")[2])) for entry in table.entries if entry.species)
+    return next(((path, meant) for path, meant in found if meant is not None), None)
 
 
 def judge(path: str, entries: Sequence[LabelEntry], names: ClassNames) -> tuple[str | None, list[LabelFault]]:

@@ -1,10 +1,11 @@
 """Where an expert leaves labels: CSV files in the labels bin, or Timelapse's own data file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from camera_trap_al.exceptions import LabelFault, LabelFileError
+from camera_trap_al.interchange.timelapse import never_shown
 from camera_trap_al.interchange.timelapse_data import TimelapseRecord, find_data_file, read_data_file
 from camera_trap_al.labelling.csv_files import (
     LABEL_COLUMN,
@@ -15,7 +16,11 @@ from camera_trap_al.labelling.csv_files import (
 )
 from camera_trap_al.query import Query
 
-__all__ = ["FoundLabels", "LabelPlace", "LabelsBin", "TimelapseData"]
+__all__ = ["FoundLabels", "LabelPlace", "LabelsBin", "NoLabelsFound", "TimelapseData"]
+
+
+class NoLabelsFound(LabelFileError):
+    """Nobody has labelled anything yet that is asked about."""
 
 
 class FoundLabels(NamedTuple):
@@ -56,7 +61,7 @@ class LabelPlace(Protocol):
             If the place or the newest labels cannot be read.
         """
 
-    def nothing_found(self) -> LabelFileError:
+    def nothing_found(self) -> NoLabelsFound:
         """Explain that none of the labels is for a photo that is asked about."""
 
     def state(self) -> object:
@@ -98,7 +103,7 @@ class LabelsBin:
             content = read_file_content(path)
             yield FoundLabels(read_label_file(content, path.name, self._label_column), content)
 
-    def nothing_found(self) -> LabelFileError:
+    def nothing_found(self) -> NoLabelsFound:
         """Explain what is missing."""
         n_files = len(self._files())
         if n_files:
@@ -108,7 +113,7 @@ class LabelsBin:
         else:
             problem = "There is no CSV file in the labels bin."
             advice = "Save the labels there, under a name that ends in .csv; folders in it are not searched."
-        return LabelFileError(f"No labels were found in {self.folder}.", [LabelFault(None, "", problem, advice)])
+        return NoLabelsFound(f"No labels were found in {self.folder}.", [LabelFault(None, "", problem, advice)])
 
     def state(self) -> object:
         """Give names, sizes and times of the files."""
@@ -146,57 +151,82 @@ class TimelapseData:
         The image folder, or the ``.ddb`` file where there are several.
     label_column
         The control that holds the classes.
+    labels_bin
+        Where the labels of photos are looked for that Timelapse never shows; None looks nowhere.
 
     Raises
     ------
     DataError
         If the folder has no such file, or several.
+    LabelFileError
+        If it cannot be read, or has no such control.
     """
 
     prompt = "Press enter when the labels are in Timelapse"
 
-    def __init__(self, place: Path, label_column: str = LABEL_COLUMN) -> None:
+    def __init__(self, place: Path, label_column: str = LABEL_COLUMN, labels_bin: LabelsBin | None = None) -> None:
         self.file = find_data_file(place) if place.is_dir() else place
         self._label_column = label_column
+        self._bin = labels_bin
+        self._untold: int | None = None  # the round of which nobody was told how many answers stood there already
+        self._records()
+
+    def _records(self) -> list[TimelapseRecord]:
+        return read_data_file(self.file, self._label_column)
 
     def instructions(self, query: Query) -> str:
         """Say where the labels are read from, and how many stand there already."""
         told = f"Nothing has to be exported: the labels are read from\n  {self.file}"
+        if self._bin is not None and never_shown(query.paths):
+            told += f"\nSave those of photos that Timelapse never shows as CSV into\n  {self._bin.folder}"
+        try:
+            already = self._told_already(query, self._records())
+        except LabelFileError:  # such as a file in use: told when the answer is read
+            self._untold = query.round
+            return told
+        return f"{told}\n{already}" if already else told
+
+    @staticmethod
+    def _told_already(query: Query, records: Sequence[TimelapseRecord]) -> str:
         asked = frozenset(query.paths)
-        n_there = len({record.path for record in self._records() if record.label and record.path in asked})
-        if n_there:
-            told += (
-                f"\n{n_there} of these photos have a species there already, from before this question. They count as "
-                "answered, as they are, once they are selected; change what is wrong."
-            )
-        return told
+        n_there = len({record.path for record in records if record.label and record.path in asked})
+        if not n_there:
+            return ""
+        return (
+            f"Photos of this question that have a species there already: {n_there}. They count as answered, as they "
+            "are, once they are selected; change what is wrong."
+        )
 
     def labels(self, query: Query) -> Iterator[FoundLabels]:
-        """Read the data file.
+        """Read the data file, and the newest file in the bin for photos that Timelapse never shows.
 
         Raises
         ------
         LabelFileError
-            If it cannot be read.
+            If one of them cannot be read; or once if it was not told yet how many species stood there already.
         """
-        asked = frozenset(query.paths)
-        entries = tuple(
-            LabelEntry(None, path, label if is_selected or path not in asked else "", is_correction)
-            for path, label, is_selected, is_correction in read_data_file(self.file, self._label_column)
-        )
-        yield FoundLabels(LabelTable(self.file.name, entries), None)
+        records = self._records()
+        is_untold, self._untold = self._untold == query.round, None
+        if is_untold and (already := self._told_already(query, records)):
+            fault = LabelFault(None, "", already, "Press enter again to accept them.")
+            raise LabelFileError(f"{self.file.name} holds labels from before.", [fault])
+        entries = [
+            LabelEntry(None, path, label, is_correction, is_selected)
+            for path, label, is_selected, is_correction in records
+        ]
+        is_hidden = self._bin is not None and bool(never_shown(query.paths))
+        hidden = next(self._bin.labels(query), None) if self._bin is not None and is_hidden else None
+        if hidden is None:
+            yield FoundLabels(LabelTable(self.file.name, tuple(entries)), None)
+            return
+        entries += [entry for entry in hidden.table.entries if never_shown([entry.path])]
+        yield FoundLabels(LabelTable(f"{self.file.name} and {hidden.table.name}", tuple(entries)), hidden.content)
 
-    def _records(self) -> list[TimelapseRecord]:
-        try:
-            return read_data_file(self.file, self._label_column)
-        except LabelFileError:  # told when the answer is read
-            return []
-
-    def nothing_found(self) -> LabelFileError:
+    def nothing_found(self) -> NoLabelsFound:
         """Explain what is missing."""
         problem = f"{self.file.name} has no record of a photo that is asked about."
         advice = "Open the unlabelled folder itself in Timelapse, so that it holds all its photos."
-        return LabelFileError(f"No labels were found in {self.file}.", [LabelFault(None, "", problem, advice)])
+        return NoLabelsFound(f"No labels were found in {self.file}.", [LabelFault(None, "", problem, advice)])
 
     def state(self) -> object:
         """Give size and time of the file, and of what SQLite may keep beside it."""

@@ -6,22 +6,23 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
-from camera_trap_al.exceptions import DataError, LabelFileError
+from camera_trap_al.exceptions import DataError, LabelFault, LabelFileError
 from camera_trap_al.files import write_csv
 from camera_trap_al.interchange.timelapse import ambiguous_photos, never_shown, write_selector_csv
 from camera_trap_al.labelling.class_names import ClassNames
 from camera_trap_al.labelling.csv_files import LABEL_COLUMN
 from camera_trap_al.labelling.dialogue import ask, say, say_table
-from camera_trap_al.labelling.matching import MatchedLabels, match_answers
-from camera_trap_al.labelling.places import FoundLabels, LabelPlace, LabelsBin
+from camera_trap_al.labelling.matching import MatchedLabels, find_renamed_folder, match_answers
+from camera_trap_al.labelling.places import FoundLabels, LabelPlace, LabelsBin, NoLabelsFound
 from camera_trap_al.labelling.waiting import PART_WORD, STOP_WORD, Enter, Waiting
 from camera_trap_al.query import Answer, Query
 
-__all__ = ["LabelRetriever"]
+__all__ = ["BIN_FOLDER", "LabelRetriever"]
 
 # Scripts that drive a run wait for this sentence: it stands as it is.
 LOADED_MESSAGE = "Labels were loaded successfully"
 
+BIN_FOLDER = "new_labels_bin"
 # A screen that scrolls away helps nobody.
 MAX_FAULTS_SHOWN = 20
 
@@ -82,7 +83,7 @@ class LabelRetriever:
     ) -> None:
         self._photos = tuple(unlabelled_paths)
         self.request_path = Path(output_dir) / "timelapse_selector.csv"
-        self.labels_bin = Path(output_dir) / "new_labels_bin"
+        self.labels_bin = Path(output_dir) / BIN_FOLDER
         self.faults_path = Path(output_dir) / "label_faults.csv"
         self._place = place or LabelsBin(self.labels_bin, label_column)
         self._new_waiting = waiting
@@ -112,7 +113,7 @@ class LabelRetriever:
             )
         write_selector_csv(self.request_path, listed, query.paths)
 
-    def read_answer(self, query: Query, *, is_partial: bool = False, is_attended: bool = False) -> Answer:
+    def read_answer(self, query: Query, *, is_partial: bool = False) -> Answer:
         """Read the labels of all photos of `query`.
 
         Of the CSV files in the top level of the bin, the newest with a row for at least one of the photos counts. A
@@ -123,9 +124,7 @@ class LabelRetriever:
         query
             What was asked.
         is_partial
-            Whether to take the labels that can be used and leave the rest.
-        is_attended
-            Whether somebody is there to be asked about new classes.
+            Whether to take what can be used and leave the rest.
 
         Returns
         -------
@@ -136,35 +135,47 @@ class LabelRetriever:
         LabelFileError
             If any photo has no label or one that cannot be used, or with `is_partial` all; lists every fault.
         """
+        return self._read(query, is_partial=is_partial)[0]
+
+    def _read(
+        self, query: Query, *, is_partial: bool, agreed: dict[str, bool] | None = None
+    ) -> tuple[Answer, tuple[LabelFault, ...]]:
+        """Read an answer, and give what was left out of it.
+
+        New classes are asked about if there is a dict `agreed` to remember what was said about each.
+        """
         names = ClassNames(query.classes, self._aliases)
         found, matched = self._newest_match(query, names)
-        agreed = self._agree_on_classes(matched, names) if self._adds_classes and is_attended else ()
-        if agreed:
-            matched = match_answers(found.table, query, self._photos, names.with_classes(agreed))
-        nothing_usable = not (matched.labels or matched.skipped or matched.unusable)
-        if matched.faults and (nothing_usable or not is_partial):
-            heading = f"{found.table.name} does not answer everything that was asked."
-            raise LabelFileError(heading, matched.faults)
-        return Answer(
+        new = self._agree_on_classes(matched, names, agreed) if self._adds_classes and agreed is not None else []
+        if new:
+            matched = match_answers(found.table, query, self._photos, names.with_classes(new))
+        has_something = bool(matched.labels or matched.skipped or matched.unusable or matched.corrections)
+        if matched.faults and not (is_partial and has_something):
+            raise LabelFileError(f"{found.table.name} does not answer everything that was asked.", matched.faults)
+        answered = {*matched.labels, *matched.skipped, *matched.unusable}
+        answer = Answer(
             matched.labels,
             skipped=matched.skipped,
             unusable=matched.unusable,
             corrections=matched.corrections,
-            new_classes=tuple(agreed),
-            is_partial=bool(matched.faults),
+            new_classes=tuple(new),
+            is_partial=not answered.issuperset(query.rows.tolist()),
             source=found.table.name,
             file_content=found.content,
             n_ignored=matched.n_ignored,
             n_differing=matched.n_differing,
             read_as=matched.read_as,
         )
+        return answer, matched.faults
 
     def _newest_match(self, query: Query, names: ClassNames) -> tuple[FoundLabels, MatchedLabels]:
+        renamed = None
         for found in self._place.labels(query):
             matched = match_answers(found.table, query, self._photos, names)
             if matched.n_found:
                 return found, matched
-        raise self._place.nothing_found()
+            renamed = renamed or find_renamed_folder(found.table, query)
+        raise _renamed_folder(*renamed) if renamed else self._place.nothing_found()
 
     def request_labels(self, query: Query, commit: Callable[[Answer], None]) -> Answer:
         """Ask for the labels of `query` and wait until they are there, or until the person stops.
@@ -188,6 +199,8 @@ class LabelRetriever:
             return Answer(stop=True)
         commit(answer)
         say(LOADED_MESSAGE)
+        with suppress(OSError):  # it is out of date now
+            self.faults_path.unlink(missing_ok=True)
         for line in _account(query, answer):
             say(line)
         return answer
@@ -199,10 +212,8 @@ class LabelRetriever:
                 self.write_request(query)
                 break
             except DataError as error:
-                if not waiting.is_attended:
-                    raise
                 say(str(error))
-            if waiting.next_word("Press enter to try again", self._place) == STOP_WORD:
+            if not waiting.tries_again():
                 return False
         n_hidden = sum(never_shown(query.paths).values())
         say(f"\nRound {query.round}: {_count(len(query), 'photo')} to label, marked in the new selector file")
@@ -230,26 +241,27 @@ class LabelRetriever:
 
     def _await_answer(self, query: Query, waiting: Waiting) -> Answer | None:
         """Ask until there is an answer; None if the person stops."""
+        agreed: dict[str, bool] | None = {} if waiting.is_attended else None
         while (word := waiting.next_word(self._place.prompt, self._place)) != STOP_WORD:
             try:
-                return self.read_answer(query, is_partial=word == PART_WORD, is_attended=waiting.is_attended)
+                answer, left_out = self._read(query, is_partial=word == PART_WORD, agreed=agreed)
             except LabelFileError as error:
-                self._report(error)
+                if waiting.is_attended or not isinstance(error, NoLabelsFound):
+                    self._report(error)
+                    say("Nothing was loaded. Put it right, save it again, and then:\n" if waiting.is_attended else "")
+                continue
+            if left_out:
+                self._report(LabelFileError(f"Left out of {answer.source}:", left_out))
+            return answer
         return None
 
-    def _agree_on_classes(self, matched: MatchedLabels, names: ClassNames) -> list[str]:
-        """Ask about each name that is no class yet whether it is to be one."""
-        agreed = []
-        for name, n_photos in sorted(matched.unknown.items()):
-            near = names.nearest(name)
-            doubt = f' It looks like "{near}".' if near else ""
-            typed = ask(
-                f'"{name}" ({_count(n_photos, "photo")}) is not a class yet.{doubt} Type y and press enter to make it '
-                "one, or press enter to refuse it.\n"
-            )
-            if typed.lower() in ("y", "yes"):
-                agreed.append(name)
-        return agreed
+    def _agree_on_classes(self, matched: MatchedLabels, names: ClassNames, agreed: dict[str, bool]) -> list[str]:
+        """Ask about each name that is no class yet whether it is to be one, once for a question."""
+        new = names.new_classes(matched.unknown)
+        for name, n_photos in new.items():
+            if name not in agreed:
+                agreed[name] = _is_agreed(name, n_photos, names.nearest(name))
+        return [name for name in new if agreed[name]]
 
     def _report(self, error: LabelFileError) -> None:
         """Say what is wrong: all of it in a file, on the screen as much as can be read there."""
@@ -262,7 +274,30 @@ class LabelRetriever:
         n_more = len(rows) - MAX_FAULTS_SHOWN
         if n_more > 0:
             say(f"  ... and {n_more} more of the {len(rows)} things to put right; all are in {self.faults_path}")
-        say("Nothing was loaded. Put it right, save the file again, and then:\n")
+
+
+def _is_agreed(name: str, n_photos: int, near: str | None) -> bool:
+    doubt = f' It looks like "{near}".' if near else ""
+    try:
+        typed = ask(
+            f'"{name}" ({_count(n_photos, "photo")}) is not a class yet.{doubt} Type y and press enter to make it one, '
+            "or press enter to refuse it.\n"
+        )
+    except EOFError:
+        say("Nobody can answer: the input has ended. That counts as refusing.")
+        return False
+    return typed.lower() in ("y", "yes")
+
+
+def _renamed_folder(found: str, asked: str) -> LabelFileError:
+    folder, meant = (path.rpartition("/")[0] for path in (found, asked))
+    problem = f'Its folder is "{folder}", and a photo of this name was asked about in "{meant}".'
+    advice = (
+        "RelativePath must start in the unlabelled folder. If a spreadsheet has rewritten a folder that looks like a "
+        "number or a date, open the request again with its columns as text."
+    )
+    fault = LabelFault(None, found, problem, advice)
+    return LabelFileError("No row is for a photo that is asked about.", [fault])
 
 
 def _account(query: Query, answer: Answer) -> list[str]:
@@ -278,16 +313,15 @@ def _account(query: Query, answer: Answer) -> list[str]:
         lines.append(f"Corrected: {_count(len(answer.corrections), 'earlier label')}.")
     if answer.n_differing:
         lines.append(
-            f"Not taken: {_count(answer.n_differing, 'label')} that differs from an earlier one. To correct it, add a "
-            "column Correct with true in that row."
+            f"Not taken, since the photo has another label from earlier: {_count(answer.n_differing, 'label')}. To "
+            "correct that one, add a column Correct with true in its row."
         )
     if answer.new_classes:
-        lines.append(f"New: {', '.join(answer.new_classes)}. In Timelapse, add it to the choice list too.")
+        lines.append(f"New classes: {', '.join(answer.new_classes)}. Add them to the choice list of Timelapse too.")
     lines += [f'Read "{word}" as "{meaning}".' for word, meaning in sorted(answer.read_as.items())]
     if answer.is_partial:
         answered = {*answer.labels, *answer.skipped, *answer.unusable}
-        n_left = sum(row not in answered for row in query.rows.tolist())
-        lines.append(f"The other {_count(n_left, 'photo')} of this question stay asked.")
+        lines.append(f"Still asked: {_count(sum(row not in answered for row in query.rows.tolist()), 'photo')}.")
     return lines
 
 

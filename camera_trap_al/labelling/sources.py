@@ -1,6 +1,6 @@
 """Who answers: a person in one of several ways, a function, or a file of known labels."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -10,8 +10,8 @@ from camera_trap_al.exceptions import LabelFault, LabelFileError
 from camera_trap_al.labelling.class_names import ClassNames
 from camera_trap_al.labelling.csv_files import LABEL_COLUMN, LabelEntry, LabelTable, read_label_file
 from camera_trap_al.labelling.matching import match_answers
-from camera_trap_al.labelling.places import TimelapseData
-from camera_trap_al.labelling.retriever import LabelRetriever
+from camera_trap_al.labelling.places import LabelsBin, TimelapseData
+from camera_trap_al.labelling.retriever import BIN_FOLDER, LabelRetriever
 from camera_trap_al.labelling.waiting import Enter, Leave, Waiting, Watch
 from camera_trap_al.query import Answer, LabelSource, Query
 
@@ -52,14 +52,23 @@ class KnownLabels:
         What the record of the run and error messages call this source.
     reading
         How names are read. With ``new_classes="add"`` every name that is no class becomes one.
+    photos
+        All photos of the unlabelled folder, so that a path that differs in case is not taken for another photo's.
     """
 
-    def __init__(self, labels: Mapping[str, str], name: str = "known labels", reading: Reading | None = None) -> None:
+    def __init__(
+        self,
+        labels: Mapping[str, str],
+        name: str = "known labels",
+        reading: Reading | None = None,
+        photos: Collection[str] = (),
+    ) -> None:
         self._table = LabelTable(name, tuple(LabelEntry(None, path, species) for path, species in labels.items()))
         self._reading = reading or Reading()
+        self._photos = photos
 
     @classmethod
-    def from_csv(cls, path: Path | str, reading: Reading | None = None) -> "KnownLabels":
+    def from_csv(cls, path: Path | str, reading: Reading | None = None, photos: Collection[str] = ()) -> "KnownLabels":
         """Take the labels from a CSV with the columns File, RelativePath and Species.
 
         Raises
@@ -70,13 +79,13 @@ class KnownLabels:
         table = read_label_file(Path(path), label_column=(reading or Reading()).label_column)
         labels: dict[str, str] = {}
         faults = []
-        for row, photo, species, _ in table.entries:
+        for row, photo, species, *_ in table.entries:
             if species and labels.setdefault(photo, species) != species:
                 problem = f'It is "{species}" here and "{labels[photo]}" in an earlier row.'
                 faults.append(LabelFault(row, photo, problem, "Leave only the right one."))
         if faults:
             raise LabelFileError(f"{table.name} has different labels for the same photo.", faults)
-        return cls(labels, table.name, reading)
+        return cls(labels, table.name, reading, photos)
 
     def request_labels(self, query: Query, commit: Callable[[Answer], None]) -> Answer:
         """Answer a query from the known labels.
@@ -87,10 +96,10 @@ class KnownLabels:
             If a photo has no known label, or one that is not among the classes: all of them are named.
         """
         names = ClassNames(query.classes, self._reading.class_aliases)
-        matched = match_answers(self._table, query, names=names)
-        new = tuple(sorted(matched.unknown)) if self._reading.new_classes == "add" else ()
+        matched = match_answers(self._table, query, self._photos, names)
+        new = tuple(names.new_classes(matched.unknown)) if self._reading.new_classes == "add" else ()
         if new:
-            matched = match_answers(self._table, query, names=names.with_classes(new))
+            matched = match_answers(self._table, query, self._photos, names.with_classes(new))
         if matched.faults:
             raise LabelFileError(f"{self._table.name} cannot answer what is asked.", matched.faults)
         answer = Answer(
@@ -167,7 +176,7 @@ def label_source_for(
     DataError
         If Timelapse's data file is wanted and not there.
     LabelFileError
-        If a file of known labels cannot be used.
+        If that file, or one of known labels, cannot be used.
     """
     if callable(getattr(choice, "request_labels", None)):
         source: LabelSource = choice
@@ -187,5 +196,6 @@ def label_source_for(
         return ask_for_labels(waiting=WAYS_TO_WAIT.get(choice, Enter))
     file = None if choice == "timelapse" else Path(choice).expanduser()
     if file is None or file.suffix.lower() == ".ddb":
-        return ask_for_labels(place=TimelapseData(file or unlabelled_data, reading.label_column))
-    return KnownLabels.from_csv(file, reading)
+        labels_bin = LabelsBin(run_dir / BIN_FOLDER, reading.label_column)
+        return ask_for_labels(place=TimelapseData(file or unlabelled_data, reading.label_column, labels_bin))
+    return KnownLabels.from_csv(file, reading, photos)

@@ -1,7 +1,7 @@
 """How a run waits for an expert: at the keyboard, by watching for labels, or by leaving until the next start."""
 
 import time
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from camera_trap_al.labelling.dialogue import ask, say
 from camera_trap_al.labelling.places import LabelPlace
@@ -36,6 +36,9 @@ class Waiting(Protocol):
     def next_word(self, prompt: str, place: LabelPlace) -> str:
         """Wait, and return "" to look for a whole answer, `PART_WORD` for a part of one, `STOP_WORD` to stop."""
 
+    def tries_again(self) -> bool:
+        """Wait until a file that could not be written may be free again; False to stop."""
+
 
 class Enter:
     """Waits for somebody to press Enter."""
@@ -54,6 +57,16 @@ class Enter:
                 return typed.lower()
             say(f'"{typed}" means nothing here: labels are read from a file, not from what is typed.')
 
+    def tries_again(self) -> bool:
+        """Ask for Enter; ``q`` stops."""
+        try:
+            return (
+                ask(f"Press enter to try again (or type {STOP_WORD} and press enter to stop here)\n").lower()
+                != STOP_WORD
+            )
+        except EOFError:
+            return False
+
 
 class Watch:
     """Looks every few seconds whether labels have come, and are no longer being written."""
@@ -61,7 +74,7 @@ class Watch:
     is_attended = False
 
     def __init__(self) -> None:
-        self._seen: object = None
+        self._seen: object = self  # nothing yet
 
     def next_word(self, prompt: str, place: LabelPlace) -> str:
         """Wait until what is in the place has changed since the last time, and then for the writing to end."""
@@ -70,6 +83,11 @@ class Watch:
             pass
         self._seen = state
         return ""
+
+    def tries_again(self) -> bool:
+        """Wait a little."""
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+        return True
 
 
 def _settled_state(place: LabelPlace) -> object:
@@ -100,7 +118,20 @@ class Leave:
             The second time in a row.
         """
         if self._looked:
-            say("Labels are needed: the program leaves, and goes on at the next start when they are there.")
-            raise LabelsNeeded
+            self._leave("Labels are needed")
         self._looked = True
         return ""
+
+    def tries_again(self) -> bool:
+        """Leave.
+
+        Raises
+        ------
+        LabelsNeeded
+            Always.
+        """
+        self._leave("Labels are needed, and the request cannot be written now")
+
+    def _leave(self, why: str) -> NoReturn:
+        say(f"{why}: the program leaves, and goes on at the next start when they are there.")
+        raise LabelsNeeded

@@ -178,3 +178,10 @@ def test_cells_that_timelapse_leaves_out_at_the_left_are_put_back(trailing):
         ("s1/2.JPG", "boar"),
         ("3.jpg", "empty"),
     ]
+
+
+@pytest.mark.parametrize("line_end", ["\r\n", "\n"])
+def test_a_first_line_that_names_the_separator_is_obeyed_and_not_counted(line_end):
+    """Some programs write it for Excel, which does not show it."""
+    text = f"sep=;{line_end}File;RelativePath;Species{line_end}1,5.jpg;a;boar{line_end}"
+    assert entries(text) == (LabelEntry(2, "a/1,5.jpg", "boar"),)

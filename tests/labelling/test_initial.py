@@ -7,7 +7,6 @@ from camera_trap_al.exceptions import LabelFileError
 from camera_trap_al.labelling.class_names import ClassNames
 from camera_trap_al.labelling.csv_files import LabelEntry, LabelTable
 from camera_trap_al.labelling.initial import (
-    class_names_in,
     match_initial_labels,
     new_class_names,
     read_initial_labels,
@@ -51,19 +50,15 @@ def test_predictions_are_refused(tmp_path):
 
 
 def test_the_classes_are_the_names_with_aliases_and_without_special_words():
-    assert class_names_in(table(_1="fox", _2="skip", _3="Reh", _4="fox", _5="unusable"), {"Reh": "deer"}) == (
-        "deer",
-        "fox",
-    )
+    words = table(_1="fox", _2="skip", _3="reh", _4="fox", _5="unusable", _6="Unlabelled")
+    assert new_class_names(words, ClassNames((), {"Reh": "deer"})) == ("deer", "fox")
 
 
-def test_names_that_differ_only_by_case_cannot_be_told_to_be_one_class_or_two():
-    with pytest.raises(LabelFileError, match=r"old\.csv cannot be used as initial_labels") as caught:
-        class_names_in(table(_1="Fox", _2="fox", _3="fox"), {})
-    (fault,) = caught.value.faults
-    assert (fault.row, fault.problem) == (2, '"fox" and "Fox" differ only by case or spaces.')
-    assert "class_aliases={'fox': 'Fox'}" in fault.advice
-    assert class_names_in(table(_1="Fox", _2="fox"), {"fox": "Fox"}) == ("Fox",)
+def test_spellings_of_one_class_are_one_class():
+    words = table(_1="Fox", _2="fox", _3="fox", _4="wolf", _5="Wolf")
+    assert new_class_names(words, ClassNames(())) == ("Wolf", "fox"), "the most frequent one, or else the first"
+    names = ClassNames(("Wolf", "fox"))
+    assert set(match_initial_labels(words, PHOTOS, names)[0].values()) <= {"Wolf", "fox"}
 
 
 def test_photos_get_their_class_and_labels_of_others_are_counted():

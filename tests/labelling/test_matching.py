@@ -4,7 +4,7 @@ import pytest
 from camera_trap_al.exceptions import LabelFault
 from camera_trap_al.labelling.class_names import ClassNames
 from camera_trap_al.labelling.csv_files import LabelEntry, LabelTable, read_label_file
-from camera_trap_al.labelling.matching import match_answers
+from camera_trap_al.labelling.matching import find_renamed_folder, match_answers
 from camera_trap_al.pools import UNLABELLED
 from camera_trap_al.query import KnownLabel, Query
 
@@ -109,7 +109,8 @@ def test_special_words_are_answers():
 def test_names_that_could_become_classes_are_counted_and_others_not():
     rows = [("a/1.jpg", "badger"), ("a/2.jpg", "badger"), ("a/3.jpg", "Unlabelled"), ("a/9.jpg", "fox")]
     matched = match_answers(table(*rows), ask_about("a/1.jpg", "a/2.jpg", "a/3.jpg"))
-    assert matched.unknown == {"badger": 2}, "unlabelled is what labels.csv says of photos without a label"
+    assert matched.unknown == {"badger": 2, "Unlabelled": 1}
+    assert ClassNames(CLASSES).new_classes(matched.unknown) == {"badger": 2}, "labels.csv says unlabelled of no label"
     grown = match_answers(
         table(*rows), ask_about("a/1.jpg", "a/2.jpg", "a/3.jpg"), names=ClassNames(CLASSES).with_classes(["badger"])
     )
@@ -147,3 +148,37 @@ def test_a_correction_that_changes_nothing_is_none_and_one_that_means_nothing_a_
     assert [fault.row for fault in matched.faults] == [4, 6]
     assert matched.faults[0].advice == 'Did you mean "boar"?'
     assert "Its rows disagree" in matched.faults[1].problem
+
+
+def test_a_correction_may_name_a_new_class():
+    table_ = corrected(("b/1.jpg", "badger", True))
+    matched = match_answers(table_, about_one_photo_with_known_ones())
+    assert matched.unknown == {"badger": 1} and len(matched.faults) == 1
+    names = ClassNames(CLASSES).with_classes(["badger"])
+    matched = match_answers(table_, about_one_photo_with_known_ones(), names=names)
+    assert (matched.corrections, matched.faults) == ({70: 3}, ())
+
+
+def test_a_file_with_corrections_alone_is_about_the_question_until_they_are_made():
+    only = LabelTable("x", (LabelEntry(2, "b/1.jpg", "empty", True),))
+    assert match_answers(only, about_one_photo_with_known_ones()).n_found == 1
+    done = Query(2, np.array([0]), ("a/1.jpg",), CLASSES, known={"b/1.jpg": KnownLabel(70, EMPTY)})
+    assert match_answers(only, done).n_found == 0
+
+
+def test_only_selected_records_answer_however_their_path_is_written():
+    rows = (LabelEntry(None, "A/1.JPG", "boar", is_selected=False), LabelEntry(None, "a/2.jpg", "", is_selected=True))
+    (unticked, empty) = match_answers(LabelTable("T.ddb", rows), ask_about("a/1.jpg", "a/2.jpg")).faults
+    assert unticked.problem == "Its flag Selected is not ticked in Timelapse."
+    assert empty.problem == "The species is empty."
+
+
+def test_of_duplicated_records_the_selected_one_counts():
+    """Facts 2.4: an import ticks the first of them only."""
+    rows = (LabelEntry(None, "a/1.jpg", "boar"), LabelEntry(None, "a/1.jpg", "", is_selected=False))
+    assert match_answers(LabelTable("T.ddb", rows), ask_about("a/1.jpg")).labels == {0: BOAR}
+
+
+def test_a_folder_that_a_spreadsheet_has_rewritten_is_found_by_the_name_of_the_photo():
+    assert find_renamed_folder(table(("1/a.jpg", "boar")), ask_about("001/a.jpg")) == ("1/a.jpg", "001/a.jpg")
+    assert find_renamed_folder(table(("1/a.jpg", ""), ("1/b.jpg", "boar")), ask_about("001/a.jpg")) is None

@@ -42,7 +42,7 @@ for _ in range(n_kills):  # each run is a process of its own, which finds everyt
     if child == 0:
         print("STARTED", os.getpid(), flush=True)
         run()
-    print("ENDED", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    print("\\nENDED", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)  # behind half a line, maybe
 """
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from camera_trap_al.exceptions import DataError, LabelFileError
+from camera_trap_al.labelling import places
 from camera_trap_al.labelling.places import LabelsBin, TimelapseData
 from camera_trap_al.query import Query
 
@@ -38,20 +39,59 @@ def data_file(tmp_path, make_data_file):
     return tmp_path / "TimelapseData.ddb"
 
 
-def test_a_species_counts_only_where_selected_is_ticked(data_file):
+def test_records_are_given_with_their_flag(data_file):
     (found,) = TimelapseData(data_file.parent).labels(QUERY)
-    assert [(entry.path, entry.species) for entry in found.table.entries] == [
-        ("1.jpg", "boar"),
-        ("a/2.jpg", ""),  # not selected
-        ("a/3.jpg", "deer"),  # not asked about: compared with what is known
+    assert [(entry.path, entry.species, entry.is_selected) for entry in found.table.entries] == [
+        ("1.jpg", "boar", True),
+        ("a/2.jpg", "deer", False),
+        ("a/3.jpg", "deer", False),
     ]
     assert (found.table.name, found.content) == ("TimelapseData.ddb", None)
 
 
+ALREADY = "Photos of this question that have a species there already: 2."
+
+
 def test_what_stood_in_timelapse_before_the_question_is_told(data_file):
     told = TimelapseData(data_file).instructions(QUERY)
-    assert "2 of these photos have a species there already" in told
-    assert str(data_file) in told
+    assert ALREADY in told and str(data_file) in told
+
+
+def test_what_could_not_be_told_with_the_question_is_told_before_it_is_accepted(data_file, monkeypatch):
+    place, read = TimelapseData(data_file), places.read_data_file
+
+    def in_use(*arguments, **options):
+        raise LabelFileError("in use", [])
+
+    monkeypatch.setattr(places, "read_data_file", in_use)
+    assert ALREADY not in place.instructions(QUERY)
+    monkeypatch.setattr(places, "read_data_file", read)
+    with pytest.raises(LabelFileError, match="holds labels from before") as caught:
+        list(place.labels(QUERY))
+    assert ALREADY in caught.value.faults[0].problem
+    assert len(list(place.labels(QUERY))) == 1, "once"
+
+
+def test_labels_of_photos_that_timelapse_never_shows_come_from_the_bin(data_file, tmp_path):
+    labels_bin = LabelsBin(tmp_path / "bin")
+    content = b"File,RelativePath,Species\n4.png,a,boar\n1.jpg,,deer\n"
+    (labels_bin.folder / "png.csv").write_bytes(content)
+    place = TimelapseData(data_file, labels_bin=labels_bin)
+    query = Query(1, np.array([3, 6]), ("1.jpg", "a/4.png"), ("deer", "boar"))
+    assert str(labels_bin.folder) in place.instructions(query)
+    (found,) = place.labels(query)
+    assert (found.table.name, found.content) == ("TimelapseData.ddb and png.csv", content)
+    assert [(entry.path, entry.species) for entry in found.table.entries if entry.is_selected] == [
+        ("1.jpg", "boar"),
+        ("a/4.png", "boar"),
+    ]
+    (without,) = place.labels(QUERY)
+    assert without.content is None, "all of that question are shown"
+
+
+def test_a_data_file_without_the_controls_is_refused_at_once(data_file):
+    with pytest.raises(LabelFileError, match="no control 'Art'"):
+        TimelapseData(data_file, "Art")
 
 
 def test_a_data_file_that_cannot_be_read_is_told_when_the_answer_is_read(data_file):

@@ -352,7 +352,8 @@ def test_p_takes_the_part_that_is_there_and_enter_never_does(labels, monkeypatch
     assert (answer.labels, answer.is_partial) == ({2: 1}, True)
     said = capsys.readouterr().out
     assert said.index('"bore" is not a class.') < said.index(LOADED)
-    assert said.endswith("1 label from part.csv.\nThe other 1 photo of this question stay asked.\n")
+    assert said.endswith("1 label from part.csv.\nStill asked: 1 photo.\n")
+    assert said.rindex('"bore" is not a class.') > said.index("Left out of part.csv:"), "what p left out is told"
 
 
 def test_p_with_nothing_usable_is_refused_and_with_everything_is_a_whole_answer(labels, monkeypatch):
@@ -415,7 +416,8 @@ def test_earlier_labels_are_corrected_only_where_that_is_marked(labels, monkeypa
     answer, _ = converse(labels, monkeypatch, "\n", query)
     assert (answer.labels, answer.corrections, answer.n_differing) == (LABELS, {4: 1}, 1)
     said = capsys.readouterr().out
-    assert "Corrected: 1 earlier label." in said and "Not taken: 1 label that differs" in said
+    assert "Corrected: 1 earlier label." in said
+    assert "Not taken, since the photo has another label from earlier: 1 label." in said
 
 
 def test_the_prompt_says_what_timelapse_must_show_and_can_never_show(tmp_path, monkeypatch, capsys):
@@ -445,13 +447,33 @@ def test_changed_rows_are_refused_where_one_would_mean_several_photos(tmp_path, 
     LabelRetriever(photos, tmp_path, request_rows="all").write_request(query)
 
 
-def test_a_program_that_nobody_attends_does_not_wait_for_a_selector_held_open(tmp_path, monkeypatch):
+@pytest.fixture
+def held_open(monkeypatch) -> list[None]:
+    """Excel holds the selector open; each entry is one attempt to write it that fails."""
+    replace_, attempts = Path.replace, [None]
+
     def refuse(self: Path, target: Path) -> Path:
-        raise PermissionError(13, "Permission denied")
+        if target.name == "timelapse_selector.csv" and attempts:
+            attempts.pop()
+            raise PermissionError(13, "Permission denied")
+        return replace_(self, target)
 
     monkeypatch.setattr(Path, "replace", refuse)
-    with pytest.raises(DataError, match="cannot be written"):
-        LabelRetriever(PHOTOS, tmp_path, waiting=Leave).request_labels(QUERY, lambda answer: None)
+    return attempts
+
+
+def test_watching_waits_for_a_selector_that_is_held_open(tmp_path, held_open, monkeypatch, capsys):
+    monkeypatch.setattr(waiting.time, "sleep", lambda seconds: None)
+    labels = LabelRetriever(PHOTOS, tmp_path, waiting=Watch)
+    put(labels, "x.csv", GOOD)
+    assert labels.request_labels(QUERY, lambda answer: None).labels == LABELS
+    assert "cannot be written: Permission denied" in capsys.readouterr().out
+
+
+def test_a_program_that_leaves_does_so_when_the_selector_is_held_open(tmp_path, held_open, capsys):
+    with pytest.raises(LabelsNeeded):
+        LabelRetriever(PHOTOS, tmp_path, waiting=Leave).request_labels(QUERY, pytest.fail)
+    assert "the request cannot be written now" in capsys.readouterr().out
 
 
 def test_leaving_when_labels_are_needed_and_going_on_when_they_are_there(tmp_path, capsys):
@@ -478,3 +500,75 @@ def test_watching_takes_an_answer_only_when_it_is_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(waiting.time, "sleep", later)
     assert labels.request_labels(QUERY, lambda answer: None).labels == LABELS
     assert next(contents, None) is None
+
+
+def test_nobody_is_shown_faults_where_there_are_only_no_labels_yet(tmp_path, capsys):
+    labels = LabelRetriever(PHOTOS, tmp_path, waiting=Leave)
+    with pytest.raises(LabelsNeeded):
+        labels.request_labels(QUERY, pytest.fail)
+    said = capsys.readouterr().out
+    assert "what is wrong" not in said and "Labels are needed" in said
+    assert not labels.faults_path.exists()
+    put(labels, "x.csv", GOOD.replace(b"boar", b"bore"))
+    with pytest.raises(LabelsNeeded):
+        labels.request_labels(QUERY, pytest.fail)
+    assert '"bore" is not a class.' in capsys.readouterr().out and labels.faults_path.exists()
+
+
+def test_the_list_of_faults_goes_when_they_are_put_right(labels, monkeypatch):
+    put(labels, "x.csv", GOOD.replace(b"boar", b"bore"))
+    converse(labels, monkeypatch, "\nq\n")
+    assert labels.faults_path.exists()
+    put(labels, "x.csv", GOOD)
+    converse(labels, monkeypatch, "\n")
+    assert not labels.faults_path.exists()
+
+
+def test_each_new_class_is_asked_about_once_for_a_question(tmp_path, monkeypatch, capsys):
+    labels = LabelRetriever(PHOTOS, tmp_path, new_classes="add")
+    put(labels, "x.csv", NEW.replace(b"deer", b""))  # the other photo has no species yet
+    answer, _ = converse(labels, monkeypatch, "\ny\np\n")
+    assert (answer.labels, answer.new_classes) == ({2: 2}, ("badger",))
+    assert capsys.readouterr().out.count("is not a class yet") == 1
+
+
+def test_when_nobody_can_answer_a_new_class_is_refused(tmp_path, monkeypatch):
+    labels = LabelRetriever(PHOTOS, tmp_path, new_classes="add")
+    put(labels, "x.csv", NEW)
+    assert converse(labels, monkeypatch, "\n") == (Answer(stop=True), [])
+
+
+def test_a_notebook_that_is_run_without_anybody_is_an_input_that_has_ended(monkeypatch):
+    def no_frontend(prompt: str) -> str:
+        raise NotImplementedError  # as ipykernel's StdinNotImplementedError
+
+    monkeypatch.setattr("builtins.input", no_frontend)
+    with pytest.raises(EOFError):
+        ask("?")
+
+
+def test_corrections_are_taken_from_a_newer_file_and_answers_from_the_next(labels, monkeypatch, capsys):
+    query = replace(QUERY, known={"a/2.jpg": KnownLabel(4, 0)})
+    put(labels, "answers.csv", GOOD.replace(b"2.jpg,a,fox\r\n", b""), age=10)
+    put(labels, "corrections.csv", b"File,RelativePath,Species,Correct\n2.jpg,a,boar,true\n")
+    answer, _ = converse(labels, monkeypatch, "\np\n", query)
+    assert (answer.labels, answer.corrections, answer.is_partial) == ({}, {4: 1}, True)
+    corrected = replace(query, known={"a/2.jpg": KnownLabel(4, 1)})
+    assert labels.read_answer(corrected).labels == LABELS
+
+
+def test_a_correction_that_means_nothing_does_not_keep_a_whole_answer_open(labels, monkeypatch):
+    query = replace(QUERY, known={"a/2.jpg": KnownLabel(4, 0)})
+    rows = b"1.jpg,a,boar,\n3.jpg,b,deer,\n2.jpg,a,bore,TRUE\n"
+    put(labels, "x.csv", b"File,RelativePath,Species,Correct\n" + rows)
+    answer, _ = converse(labels, monkeypatch, "\np\n", query)
+    assert (answer.labels, answer.corrections, answer.is_partial) == (LABELS, {}, False)
+
+
+def test_a_folder_rewritten_by_a_spreadsheet_is_told_with_the_way_out(tmp_path):
+    labels = LabelRetriever(["001/a.jpg"], tmp_path)
+    put(labels, "x.csv", b"File,RelativePath,Species\na.jpg,1,deer\n")
+    query = Query(1, np.array([0]), ("001/a.jpg",), ("deer",))
+    told = faults_of(labels, query)
+    assert 'Its folder is "1", and a photo of this name was asked about in "001".' in told
+    assert "with its columns as text" in told

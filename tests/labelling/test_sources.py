@@ -136,7 +136,7 @@ def test_labels_are_read_from_timelapse(tmp_path, make_data_file, monkeypatch, c
     committed: list[Answer] = []
     answer = labels.request_labels(QUERY, committed.append)
     said = capsys.readouterr().out
-    assert "1 of these photos have a species there already" in said
-    assert said.count("1.jpg  The species is empty.") == 1, "while it was not selected"
+    assert "Photos of this question that have a species there already: 1." in said
+    assert said.count("Its flag Selected is not ticked in Timelapse.") == 1
     assert (answer.labels, answer.source, answer.file_content) == ({5: 0, 3: 1}, "TimelapseData.ddb", None)
     assert committed == [answer]
