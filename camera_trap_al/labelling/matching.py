@@ -141,8 +141,17 @@ def _match_known(
     )
 
 
-def find_renamed_folder(table: LabelTable, query: Query) -> tuple[str, str] | None:
-    """Find a row that has the name of a photo that is asked about, and another folder.
+def find_renamed_folder(table: LabelTable, query: Query, photos: Collection[str] = ()) -> tuple[str, str] | None:
+    """Find a row that has the name of a photo that is asked about, and a folder without such a photo.
+
+    Parameters
+    ----------
+    table
+        What was labelled.
+    query
+        What was asked.
+    photos
+        All photos of the unlabelled folder: many cameras call their photos by the same names.
 
     Returns
     -------
@@ -150,7 +159,9 @@ def find_renamed_folder(table: LabelTable, query: Query) -> tuple[str, str] | No
     """
     asked = {path.rpartition("/")[2]: path for path in query.paths}
     found = ((entry.path, asked.get(entry.path.rpartition("/")[2])) for entry in table.entries if entry.species)
-    return next(((path, meant) for path, meant in found if meant is not None), None)
+    namesakes = [(path, meant) for path, meant in found if meant is not None]
+    there = frozenset(photos) if namesakes else frozenset()
+    return next(((path, meant) for path, meant in namesakes if path not in there), None)
 
 
 def judge(path: str, entries: Sequence[LabelEntry], names: ClassNames) -> tuple[str | None, list[LabelFault]]:

@@ -174,7 +174,7 @@ class LabelRetriever:
             matched = match_answers(found.table, query, self._photos, names)
             if matched.n_found:
                 return found, matched
-            renamed = renamed or find_renamed_folder(found.table, query)
+            renamed = renamed or find_renamed_folder(found.table, query, self._photos)
         raise _renamed_folder(*renamed) if renamed else self._place.nothing_found()
 
     def request_labels(self, query: Query, commit: Callable[[Answer], None]) -> Answer:
@@ -199,8 +199,6 @@ class LabelRetriever:
             return Answer(stop=True)
         commit(answer)
         say(LOADED_MESSAGE)
-        with suppress(OSError):  # it is out of date now
-            self.faults_path.unlink(missing_ok=True)
         for line in _account(query, answer):
             say(line)
         return answer
@@ -252,6 +250,9 @@ class LabelRetriever:
                 continue
             if left_out:
                 self._report(LabelFileError(f"Left out of {answer.source}:", left_out))
+            else:
+                with suppress(OSError):  # what it says was put right
+                    self.faults_path.unlink(missing_ok=True)
             return answer
         return None
 

@@ -182,3 +182,4 @@ def test_of_duplicated_records_the_selected_one_counts():
 def test_a_folder_that_a_spreadsheet_has_rewritten_is_found_by_the_name_of_the_photo():
     assert find_renamed_folder(table(("1/a.jpg", "boar")), ask_about("001/a.jpg")) == ("1/a.jpg", "001/a.jpg")
     assert find_renamed_folder(table(("1/a.jpg", ""), ("1/b.jpg", "boar")), ask_about("001/a.jpg")) is None
+    assert find_renamed_folder(table(("1/a.jpg", "boar")), ask_about("2/a.jpg"), ["1/a.jpg", "2/a.jpg"]) is None

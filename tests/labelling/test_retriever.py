@@ -354,6 +354,7 @@ def test_p_takes_the_part_that_is_there_and_enter_never_does(labels, monkeypatch
     assert said.index('"bore" is not a class.') < said.index(LOADED)
     assert said.endswith("1 label from part.csv.\nStill asked: 1 photo.\n")
     assert said.rindex('"bore" is not a class.') > said.index("Left out of part.csv:"), "what p left out is told"
+    assert labels.faults_path.exists()
 
 
 def test_p_with_nothing_usable_is_refused_and_with_everything_is_a_whole_answer(labels, monkeypatch):
