@@ -235,10 +235,11 @@ def _check_classes(scans: Mapping[Role, FolderScan], others: Collection[str]) ->
         known = {*folders, *others}
         unknown = sorted(set(validation.folders) - known)
         if unknown:
+            way_out = "add an empty folder of that name to train_data" if train else "name it in classes=[...] too"
             raise DataError(
-                f"{validation.root}: the validation folder has {_listed(unknown)}, which train_data does not have. Use "
-                f"the same folder names in both (the classes are {_listed(sorted(known))}), or add an empty folder of "
-                "that name to train_data if the class is right but has no photo yet.",
+                f"{validation.root}: the validation folder has {_listed(unknown)}, which is no class of this run (the "
+                f"classes are {_listed(sorted(known))}). Rename the folder, or {way_out} if the class is right but "
+                "has no labelled photo yet.",
                 validation.root,
             )
 

@@ -64,7 +64,7 @@ def _photo_lines(env: ActiveLearningEnvironment) -> list[tuple[str, str]]:
         skipped += [f"{scan.n_top_level} photos directly in the folder"] if scan.n_top_level else []
         passed_over = f" (passed over: {', '.join(skipped)})" if skipped else ""
         lines.append((titles[role], f"{len(scan.photos)} photos in {scan.root}{passed_over}"))
-    if _n_others(env):
+    if env.config.candidate_pool is not None and len(env.pools.unlabelled) > env.config.candidate_pool:
         drawn = f"{len(env.candidates)} of the unlabelled photos, drawn by lot, are those that questions are about"
         lines.append(("Candidates", f"{drawn} (candidate_pool)"))
     n_initial = int(np.count_nonzero(env.pools.is_initial & (env.pools.targets != UNLABELLED)))

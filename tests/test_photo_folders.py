@@ -99,7 +99,8 @@ def test_validation_classes_must_be_training_classes_and_may_be_fewer(photo_fold
     assert scan_data_folders(*photo_folders)[Role.VALIDATION].folders == ("boar", "deer")
     touch(photo_folders.validation, "wolf/11.jpg")
     message = refusal_of(photo_folders)
-    assert "has 'wolf', which train_data does not have" in message
+    assert "has 'wolf', which is no class of this run" in message
+    assert "add an empty folder of that name to train_data" in message
     assert "the classes are 'boar', 'deer', 'fox'" in message
     (photo_folders.train / "wolf").mkdir()
     assert "wolf" in scan_data_folders(*photo_folders)[Role.VALIDATION].folders
@@ -268,7 +269,7 @@ def test_the_class_of_a_photo_is_its_top_level_folder():
 def test_without_a_training_folder_the_classes_are_those_that_are_named(photo_folders):
     scans = scan_data_folders(None, photo_folders.unlabelled, photo_folders.validation, ["boar", "deer", "owl"])
     assert set(scans) == {Role.UNLABELLED, Role.VALIDATION}
-    with pytest.raises(DataError, match="has 'boar', which"):
+    with pytest.raises(DataError, match=r"has 'boar', which .* name it in classes=\[...\] too"):
         scan_data_folders(None, photo_folders.unlabelled, photo_folders.validation, ["deer"])
 
 

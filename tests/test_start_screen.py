@@ -2,6 +2,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -224,3 +225,19 @@ def test_users_own_network_and_no_run_are_described_as_well(photo_folders, tmp_p
 def test_grey_and_tiny_photos_are_fine_for_the_trial(started, photo_folders):
     Image.new("L", (1, 1)).save(photo_folders.unlabelled / "north" / "tiny.png")
     assert "first question in about" in screen(started())
+
+
+def test_skipped_photos_do_not_make_it_a_drawn_pool(started):
+    environment, store = started()
+    row = int(environment.pools.unlabelled[0])
+    store.commit(store.ask(np.array([row])), Answer(skipped=(row,)))
+    environment, store = started()
+    assert row not in environment.candidates
+    assert "Candidates" not in screen((environment, store))
+
+
+def test_photos_with_initial_labels_are_counted(started, photo_folders, tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("File,RelativePath,Species\n4.jpg,north,deer\n5.jpg,north,fox\n", "utf-8")
+    text = screen(started(initial_labels=labels))
+    assert "2 of the unlabelled photos have a label from initial_labels" in line_of(text, "Known")
