@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from camera_trap_al.exceptions import LabelFault, LabelFileError
 from camera_trap_al.photo_table import add_classes, class_names
 from camera_trap_al.pools import UNLABELLED, IndexArray, Role
 from camera_trap_al.query import Answer, KnownLabel, Query
@@ -76,6 +77,11 @@ def store_answer(db: sqlite3.Connection, query: Query, answer: Answer, happened_
     Returns
     -------
     False, and nothing is stored, if the question is answered already, so that another program must have done it.
+
+    Raises
+    ------
+    LabelFileError
+        If no labelled photo would be left to learn from.
     """
     is_open = db.execute("SELECT 1 FROM queries WHERE round = ? AND answered_at IS NULL", (query.round,)).fetchone()
     answered = [(query.round, int(row)) for row in (*answer.labels, *answer.skipped, *answer.unusable)]
@@ -92,6 +98,13 @@ def store_answer(db: sqlite3.Connection, query: Query, answer: Answer, happened_
     _record(db, "skip", dict.fromkeys(answer.skipped), *when_and_where)
     _record(db, "unusable", dict.fromkeys(answer.unusable), *when_and_where)
     _change_photos(db, {**answer.labels, **answer.corrections, **dict.fromkeys(answer.unusable)})
+    labelled = "SELECT 1 FROM photos WHERE role != ? AND class_id IS NOT NULL LIMIT 1"
+    if not db.execute(labelled, (Role.VALIDATION,)).fetchone():
+        advice = "Give one photo a species, or take back one of the corrections."
+        fault = LabelFault(
+            None, "", "No photo would have a label then, and there would be nothing to learn from.", advice
+        )
+        raise LabelFileError(f"{answer.source} cannot be accepted.", [fault])
     db.executemany("UPDATE query_rows SET is_answered = 1 WHERE round = ? AND photo_row = ?", answered)
     if not answer.is_partial:
         db.execute("UPDATE queries SET answered_at = ? WHERE round = ?", (happened_at, query.round))

@@ -224,7 +224,8 @@ class RunStore:
         Raises
         ------
         LabelFileError
-            If it does not fit the question (see `query.check_answer`); nothing is stored then.
+            If it does not fit the question (see `query.check_answer`) or would leave no labelled photo; nothing is
+            stored then.
         CheckpointError
             If another program has answered the question meanwhile; nothing is stored then.
         """

@@ -571,6 +571,16 @@ def test_files_of_one_name_are_archived_side_by_side(store, register):
     }
 
 
+def test_the_last_label_cannot_be_taken_away(store):
+    store.register(scans_of(unlabelled=["a/1.jpg", "a/2.jpg"]), ["deer"])
+    store.take_initial_labels({0: 0}, "old.csv", None)
+    query = store.ask(np.array([1]))
+    with pytest.raises(LabelFileError, match="nothing to learn from"):
+        store.commit(query, Answer(skipped=(1,), unusable=(0,), source="x.csv"))
+    assert store.open_query().known == {"a/1.jpg": KnownLabel(0, 0)}
+    store.commit(query, Answer({1: 0}, unusable=(0,)))
+
+
 def test_a_question_is_answered_once_whoever_answers(config, store, register):
     """Two programs on one run folder: the second finds the question answered."""
     register(store)
