@@ -92,10 +92,15 @@ def match_initial_labels(
     Raises
     ------
     LabelFileError
-        If a name is no class, or the rows of a photo disagree.
+        If no label is for a photo that is there, a name is no class, or the rows of a photo disagree.
     """
     labelled = [entry for entry in table.entries if entry.species]
     found, others = entries_by_photo(labelled, photos, ())
+    if len(others) == len(labelled):
+        example = f", such as that for {others[0].path}" if others else ""
+        problem = f"None of its {len(labelled)} labels{example} is for a photo of the unlabelled folder."
+        advice = "Its paths must start in the unlabelled folder: look whether a folder is missing or too many."
+        raise LabelFileError(f"{table.name} cannot be used as initial_labels.", [LabelFault(None, "", problem, advice)])
     classes: dict[str, str | None] = {}
     faults: dict[str, LabelFault] = {}
     for photo, entries in found.items():

@@ -93,3 +93,9 @@ def test_the_data_file_of_timelapse_needs_no_flag_selected_here(tmp_path, make_d
     found = read_initial_labels(path, "Species")
     assert found.table == LabelTable("TimelapseData.ddb", (LabelEntry(None, "a/1.jpg", "deer"),))
     assert found.content is None, "it may be large"
+
+
+@pytest.mark.parametrize("labels", [LabelTable("x", (LabelEntry(2, "cameras/a/1.jpg", "deer"),)), LabelTable("x", ())])
+def test_labels_of_which_none_fits_are_refused_since_they_are_read_only_once(labels):
+    with pytest.raises(LabelFileError, match=r"None of its [01] labels.* is for a photo of the unlabelled folder"):
+        match_initial_labels(labels, PHOTOS, NAMES)
