@@ -8,13 +8,15 @@
     +- LabelFileError (ValueError)      a label file cannot be accepted
     +- EmptyPoolError                   a query was asked and nothing is unlabelled
     +- CheckpointError                  a run on disk cannot be continued
-    +- DiskFullError (OSError)          there is no room for a file of the run
+    +- RunFileError (OSError)           a file of the run cannot be written or read
+       +- DiskFullError                 there is no room for it
     +- WeightsUnavailableError          pretrained weights cannot be had
 
 Each message says what is wrong, where, and what to do; the attributes carry the same evidence for programs.
 """
 
 import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +30,12 @@ __all__ = [
     "EmptyPoolError",
     "LabelFault",
     "LabelFileError",
+    "RunFileError",
     "WeightsUnavailableError",
 ]
+
+NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+MOST_WINDOWS_TAKES = 259  # characters of a path, unless long paths are switched on
 
 
 class CameraTrapALError(Exception):
@@ -126,18 +132,54 @@ class CheckpointError(CameraTrapALError):
         self.path = path
 
 
-class DiskFullError(CameraTrapALError, OSError):
-    """There is no room on the disk for a file of a run.
+class RunFileError(CameraTrapALError, OSError):
+    """A file of a run cannot be written or read: not allowed, too long a path, or a drive that is gone.
 
     Attributes
     ----------
     path
-        The file that could not be written.
+        The file.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(errno.ENOSPC, "no room is left on the disk", str(path))
+    def __init__(self, path: Path, cause: OSError) -> None:
+        super().__init__(cause.errno or errno.EIO, cause.strerror or str(cause), str(path))
         self.path = path
+
+    @property
+    def is_not_allowed(self) -> bool:
+        """Whether the file may not be written, as when another program holds it open on Windows."""
+        return self.errno in NOT_ALLOWED
+
+    def __str__(self) -> str:
+        what, advice = self._told()
+        return (
+            f"{self.path}: cannot be used, since {what}. {advice}, and start again with the same settings: the run "
+            "goes on, and no label is lost."
+        )
+
+    def _told(self) -> tuple[str, str]:
+        length = len(str(self.path))
+        if self.errno == errno.ENAMETOOLONG or (os.name == "nt" and length > MOST_WINDOWS_TAKES):
+            return (
+                f"its path is {length} characters long, more than this computer takes",
+                'Move the run folder to a place with a shorter path, such as "C:\\run", and give that as output_dir',
+            )
+        if self.is_not_allowed:
+            return (
+                f"that is not allowed ({self.strerror})",
+                "Close the programs that have it open, such as Excel, and see to it that you may write to its folder",
+            )
+        return (
+            f"its drive does not answer as it should ({self.strerror})",
+            "Look whether the drive is connected, and the folder still there under this name",
+        )
+
+
+class DiskFullError(RunFileError):
+    """There is no room on the disk for a file of a run."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, OSError(errno.ENOSPC, "no room is left on the disk"))
 
     def __str__(self) -> str:
         return (

@@ -8,11 +8,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from camera_trap_al.exceptions import DiskFullError
+from camera_trap_al.exceptions import DiskFullError, RunFileError
 
-__all__ = ["aside", "flush", "prepared_aside", "size_told", "write_csv", "written_aside"]
+__all__ = [
+    "aside",
+    "explained",
+    "flush",
+    "from_plain_cell",
+    "plain_cell",
+    "prepared_aside",
+    "size_told",
+    "write_csv",
+    "written_aside",
+]
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # as the Open Worldwide Application Security Project lists them
 NO_ROOM_SAYS_NUMPY = re.compile(r"Not enough free space|\d+ requested and \d+ written")  # without an errno
 
 
@@ -33,6 +44,27 @@ def flush(path: Path) -> None:
 
 
 @contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn whatever a disk says about `path` within the block into an error that tells people what to do.
+
+    Raises
+    ------
+    DiskFullError
+        If there is no room.
+    RunFileError
+        For every other `OSError` that is not one already.
+    """
+    try:
+        yield
+    except RunFileError:
+        raise
+    except OSError as error:
+        if error.errno in NO_ROOM or NO_ROOM_SAYS_NUMPY.match(str(error)):
+            raise DiskFullError(path) from error
+        raise RunFileError(path, error) from error
+
+
+@contextmanager
 def prepared_aside(path: Path) -> Iterator[Path]:
     """Let the caller write what is to come in the place of `path` under another name, and leave it there, on the disk.
 
@@ -44,17 +76,16 @@ def prepared_aside(path: Path) -> Iterator[Path]:
 
     Raises
     ------
-    DiskFullError
-        If there is no room.
+    RunFileError
+        If it cannot be written; a `DiskFullError` if there is no room.
     """
     prepared = aside(path)
     try:
-        yield prepared
-        flush(prepared)
-    except BaseException as error:
+        with explained(path):
+            yield prepared
+            flush(prepared)
+    except BaseException:
         _remove(prepared)
-        if isinstance(error, OSError) and (error.errno in NO_ROOM or NO_ROOM_SAYS_NUMPY.match(str(error))):
-            raise DiskFullError(path) from error
         raise
 
 
@@ -65,11 +96,13 @@ def written_aside(path: Path) -> Iterator[Path]:
     A reader, or the next start after a kill, finds the old file or the new one, never a part. If the caller's block
     fails, `path` stays as it was. The folder is made if it is missing; see `prepared_aside` for the rest.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with prepared_aside(path) as prepared:
         yield prepared
     try:
-        prepared.replace(path)
+        with explained(path):
+            prepared.replace(path)
     except OSError:
         _remove(prepared)
         raise
@@ -80,9 +113,33 @@ def _remove(leftover: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]], *, encoding: str = "utf-8") -> None:
-    """Write a CSV with commas and CRLF, whole or not at all."""
+def plain_cell(text: str) -> str:
+    """Put an apostrophe before what a spreadsheet would take for a formula, and compute, when it opens the file."""
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+def from_plain_cell(cell: str) -> str:
+    """Give back the text that `plain_cell` was given."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA_STARTS) else cell
+
+
+def write_csv(
+    path: Path,
+    header: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    encoding: str = "utf-8",
+    verbatim: bool = False,
+) -> None:
+    """Write a CSV with commas and CRLF, whole or not at all.
+
+    Texts are made plain cells, unless they must stay `verbatim` since a program looks for them.
+    """
     with written_aside(path) as prepared, prepared.open("w", newline="", encoding=encoding) as file:
         writer = csv.writer(file)
         writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerows(rows if verbatim else (map(_plain_if_text, row) for row in rows))
+
+
+def _plain_if_text(cell: object) -> object:
+    return plain_cell(cell) if isinstance(cell, str) else cell

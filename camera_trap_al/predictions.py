@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 
+from camera_trap_al.files import plain_cell
 from camera_trap_al.interchange.timelapse import split_path
 from camera_trap_al.pools import FloatArray, IndexArray
 
@@ -77,12 +78,12 @@ def write_predictions(path: Path, predictions: Predictions, paths: Sequence[str]
     classes
         Class names by class id.
     """
-    names = [*classes, ""]  # -1, no second class, finds the last
+    names = [*map(plain_cell, classes), ""]  # -1, no second class, finds the last
     columns = (getattr(predictions, each.name).tolist() for each in fields(predictions))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         writer.writerows(
-            (*split_path(paths[row]), names[first], f"{confidence:.4f}", names[second], f"{margin:.4f}")
-            for row, first, second, confidence, margin in zip(*columns, strict=True)
+            (*map(plain_cell, split_path(paths[row])), names[first], f"{sure:.4f}", names[second], f"{margin:.4f}")
+            for row, first, second, sure, margin in zip(*columns, strict=True)
         )

@@ -100,7 +100,7 @@ def write_selector_csv(path: Path, photos: Collection[str], selected: Collection
     if unknown:
         raise ValueError(f"`selected` has {len(unknown)} paths that are not in `photos`, the first is {unknown[0]}.")
     try:
-        write_csv(path, SELECTOR_COLUMNS, _selector_rows(photos, selected))
+        write_csv(path, SELECTOR_COLUMNS, _selector_rows(photos, selected), verbatim=True)
     except UnicodeEncodeError as error:
         raise DataError(
             f"{path} cannot be written: the name of a photo holds a character that is no valid text ({error}). "
