@@ -104,6 +104,9 @@ class Answer:
         Whether the expert chose to answer a part only; the rest stays asked.
     stop
         True when the expert wants the run to end here; the query stays open and is asked again at the next start.
+    look_again
+        True when the expert wants photos that were added to the folders to be taken in first; the query stays open and
+        is asked again then.
     source
         Where the labels came from, for the record: the name of the label file, or of the label source.
     file_content
@@ -123,6 +126,7 @@ class Answer:
     new_classes: tuple[str, ...] = ()
     is_partial: bool = False
     stop: bool = False
+    look_again: bool = False
     source: str = ""
     file_content: bytes | None = field(default=None, repr=False)
     n_ignored: int = 0
@@ -142,11 +146,13 @@ class LabelSource(Protocol):
             The photos that are asked about.
         commit
             Stores an answer for good; must be called exactly once with an answer or a part of one, and never when the
-            expert stops. If it raises, the answer is not stored and the error must be let through.
+            expert stops or wants to look again. If it raises, the answer is not stored and the error must be let
+            through.
 
         Returns
         -------
-        The stored answer: a word on every row of the query, on some if it `is_partial`, on none with `stop` set.
+        The stored answer: a word on every row of the query, on some if it `is_partial`, on none with `stop` or
+        `look_again` set.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
 from camera_trap_al.deep_learning.network_file import network_artefact, read_network
 from camera_trap_al.deep_learning.photo_embeddings import PhotoEmbeddings
 from camera_trap_al.deep_learning.photo_reader import PhotoReader
-from camera_trap_al.deep_learning.pixel_statistics import draw_sample, measure_pixels
+from camera_trap_al.deep_learning.pixel_statistics import PixelStatistics
 from camera_trap_al.deep_learning.run_photos import register_photos, take_answer
 from camera_trap_al.evaluation import EvaluationReport, evaluate
 from camera_trap_al.exceptions import DataError
@@ -93,7 +93,7 @@ class ActiveLearningEnvironment:
         self._network_lineage: dict[str, Any] = {}
         self._saved: dict[str, dict[str, Any]] = {}
         self._reader = PhotoReader(dataset)
-        self._knows_pixels = False
+        self._pixels = PixelStatistics(dataset, self.embedder, self._lots, self.config)
         self._skipped = np.zeros(0, np.int64)
 
     @classmethod
@@ -111,8 +111,7 @@ class ActiveLearningEnvironment:
         environment = cls(dataset, store.config, embedder, parts_folder=store.folder / PARTS_FOLDER)
         environment.scans = scans
         environment._leave_skipped_out(store)
-        if (pixels := store.recall("pixel_statistics")) is not None:
-            environment._take_pixels(pixels)
+        environment._pixels.recall(store)
         if network is not None:
             environment._load(store, network)
         return environment
@@ -157,8 +156,8 @@ class ActiveLearningEnvironment:
     def read_photos(self, store: RunStore | None = None) -> None:
         """Decode the photos in use that are not decoded yet, and set unreadable ones aside.
 
-        The first time, the mean and standard deviation of the pixels are measured too: of all photos together, or of
-        20,000 drawn by lot, each weighing the same. With a store they are measured once and stay as they are.
+        The first time, the mean and standard deviation of the pixels are measured too, and stay as they are; later it
+        is told when many photos have come since.
 
         Raises
         ------
@@ -169,8 +168,11 @@ class ActiveLearningEnvironment:
             self._leave_skipped_out(store)
         try:
             self._reader.decode(self.rows_to_decode)
-            if not self._knows_pixels:
-                self._learn_pixels(store)
+            if self._pixels.is_to_be_measured:
+                self._pixels.measure(store)
+                self._reader.take_out()
+            elif store is not None:
+                self._pixels.tell_drift(store)
         finally:
             self._reader.record(store)
 
@@ -178,27 +180,11 @@ class ActiveLearningEnvironment:
         round_number = store.n_rounds() + 1
         self._skipped = store.skipped_rows(round_number - ROUNDS_TO_WAIT, round_number)
 
-    def _learn_pixels(self, store: RunStore | None) -> None:
-        with stage(logger, "Measuring pixel mean and standard deviation"):
-            mean_and_std = measure_pixels(self.dataset.cache, self._statistics_sample())
-        self._reader.take_out()
-        self._take_pixels(mean_and_std)
-        if store is not None:
-            store.remember("pixel_statistics", mean_and_std)
-
     def rows_to_decode(self) -> IndexArray:
         """Rows whose photos are looked at before the next question, ascending, decoded already or not."""
         if self.config.predict_pool == "rounds":
             return self.pools.usable
-        return self.rows_in_use if self._knows_pixels else np.union1d(self.rows_in_use, self._statistics_sample())
-
-    def _statistics_sample(self) -> IndexArray:
-        """Draw by the candidates' lots, so that of many photos those are drawn that are in use anyway."""
-        return draw_sample(self.pools.usable, self._lots, self.config.candidate_pool)
-
-    def _take_pixels(self, mean_and_std: Sequence[Sequence[float]]) -> None:
-        self.embedder.pixel_mean, self.embedder.pixel_std = (np.array(each, np.float32) for each in mean_and_std)
-        self._knows_pixels = True
+        return np.union1d(self.rows_in_use, self._pixels.sample_to_measure())
 
     def stale_models(self) -> Iterator[Callable[[], None]]:
         """Yield, one after the other, the steps that bring the models up to date with the labels.
@@ -220,7 +206,11 @@ class ActiveLearningEnvironment:
 
     def _network_is_stale(self) -> bool:
         n_new = self.n_answers - int(self._network_lineage.get("answers", 0))
-        return not self.is_trained or n_new >= self.config.embedding_finetuning_period
+        return not self.is_trained or n_new >= self.config.embedding_finetuning_period or not self._knows_these_pixels()
+
+    def _knows_these_pixels(self) -> bool:
+        """Whether the network learnt from photos standardised as they are now; a run of an earlier version did."""
+        return bool(self._network_lineage.get("pixels", self._pixels.digest) == self._pixels.digest)
 
     def fit_network(self) -> None:
         """Train the network on the labelled photos: the training settings the first time, then those of finetuning."""
@@ -228,11 +218,15 @@ class ActiveLearningEnvironment:
         rows, rng = self.pools.labelled, self.config.generator(settings.name, self.n_answers)
         new = None
         with stage(logger, f"Embedding network, {settings.name} on {len(rows)} photos"):
-            if self.is_trained and self.config.finetuning_gate:
+            if self.is_trained and self.config.finetuning_gate and self._knows_these_pixels():
                 new = finetune(self.embedder, self.dataset, rows, settings, rng, self._embedded.exact(rows))
             else:
                 self.embedder.fit(self.dataset, rows, settings, rng)
-        self._network_lineage = {"digest": self.embedder.digest(), "answers": self.n_answers}
+        self._network_lineage = {
+            "digest": self.embedder.digest(),
+            "answers": self.n_answers,
+            "pixels": self._pixels.digest,
+        }
         self._embedded.network = self._network_lineage["digest"]
         if new is not None:
             self._embedded.enter(rows, new, "fp32")

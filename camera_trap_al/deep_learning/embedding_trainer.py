@@ -245,8 +245,8 @@ class EmbeddingTrainer(Embedder):
         self.net = grown
 
     def digest(self) -> str:
-        """Name the network by its weights: two networks with one digest give the same embeddings."""
-        checksum = hashlib.sha256()
+        """Name the network by its weights and what it standardises with: one digest, the same embeddings."""
+        checksum = hashlib.sha256(np.stack([self.pixel_mean, self.pixel_std]).tobytes())
         for name, tensor in sorted(self.net.state_dict().items()):
             checksum.update(name.encode())
             checksum.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -14,7 +14,7 @@ from camera_trap_al.labelling.initial import (
     read_initial_labels,
 )
 from camera_trap_al.logs import stage
-from camera_trap_al.photo_folders import Catalogue, FolderScan, scan_data_folders
+from camera_trap_al.photo_folders import Catalogue, FolderScan, scan_data_folders, scan_folder
 from camera_trap_al.pools import UNLABELLED, Role
 from camera_trap_al.query import Answer
 from camera_trap_al.run_store import RunStore
@@ -39,12 +39,13 @@ def register_photos(store: RunStore) -> tuple[ExtendedImageFolder, dict[Role, Fo
     config = store.config
     if config.train_data is None and config.initial_labels is None:
         raise DataError("train_data or initial_labels is needed to start a run.")
-    validation = config.path_of("validation_data") or _validation_folder_of(store)
+    train, unlabelled = (_folder_of(store, role) for role in (Role.TRAIN, Role.UNLABELLED))
+    validation = _folder_of(store, Role.VALIDATION) or _validation_folder_of(store)
     initial = _initial_labels(store)
     with stage(logger, "Looking for photos"):
         scans = scan_data_folders(
-            config.path_of("train_data"),
-            config.path_of("unlabelled_data"),
+            train,
+            unlabelled,
             validation,
             {*store.class_names(), *_classes_besides_folders(store, (), initial)},
             needs_training_photos=config.initial_labels is None,
@@ -118,6 +119,26 @@ def _with_initial_labels(
     store.take_initial_labels(taken, initial.table.name, initial.content)
     logger.info("%d photos have their label from %s", len(taken), initial.table.name)
     return store.catalogue(catalogue.roots)
+
+
+def _folder_of(store: RunStore, role: Role) -> Path | None:
+    """Give the folder of a data set: as asked for, unless that holds other photos and the run's are where they were."""
+    asked, before = store.config.path_of(role.argument), store.root_of(role)
+    if asked is None or before is None or asked == before or not store.has_begun():
+        return asked
+    if store.fits(role, scan_folder(asked)):
+        logger.info("%s is in %s now; it was in %s", role.argument, asked, before)
+        return asked
+    if not before.is_dir() or not store.fits(role, scan_folder(before)):
+        return asked  # to be told what is wrong with it
+    logger.warning(
+        "%s=%s is ignored: it holds other photos than those of this run, which are still in %s. To use other photos, "
+        "start a new run: use_checkpoints=False or another output_dir. To add photos, put them into that folder.",
+        role.argument,
+        asked,
+        before,
+    )
+    return before
 
 
 def _validation_folder_of(store: RunStore) -> Path | None:

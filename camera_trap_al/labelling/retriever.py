@@ -14,7 +14,7 @@ from camera_trap_al.labelling.csv_files import LABEL_COLUMN
 from camera_trap_al.labelling.dialogue import ask, say, say_table
 from camera_trap_al.labelling.matching import MatchedLabels, find_renamed_folder, match_answers
 from camera_trap_al.labelling.places import FoundLabels, LabelPlace, LabelsBin, NoLabelsFound
-from camera_trap_al.labelling.waiting import PART_WORD, STOP_WORD, Enter, Waiting
+from camera_trap_al.labelling.waiting import NEW_PHOTOS_WORD, PART_WORD, STOP_WORD, Enter, Waiting
 from camera_trap_al.query import Answer, Query
 
 __all__ = ["BIN_FOLDER", "LabelRetriever"]
@@ -190,13 +190,17 @@ class LabelRetriever:
 
         Returns
         -------
-        The answer as committed, or one with `stop` set when the person typed ``q`` or nobody can answer any more.
+        The answer as committed; one with `stop` set when the person typed ``q`` or nobody can answer any more; one with
+        `look_again` set when they typed ``n``.
         """
         waiting = self._new_waiting()
         answer = self._await_answer(query, waiting) if self._publish(query, waiting) else None
         if answer is None:
             say("Stopped. The same photos are asked about at the next start.")
             return Answer(stop=True)
+        if answer.look_again:
+            say("Looking for photos that were added. The same photos are asked about after that.")
+            return answer
         commit(answer)
         say(LOADED_MESSAGE)
         for line in _account(query, answer):
@@ -241,6 +245,8 @@ class LabelRetriever:
         """Ask until there is an answer; None if the person stops."""
         agreed: dict[str, bool] | None = {} if waiting.is_attended else None
         while (word := waiting.next_word(self._place.prompt, self._place)) != STOP_WORD:
+            if word == NEW_PHOTOS_WORD:
+                return Answer(look_again=True)
             try:
                 answer, left_out = self._read(query, is_partial=word == PART_WORD, agreed=agreed)
             except LabelFileError as error:

@@ -6,11 +6,25 @@ from typing import NoReturn, Protocol
 from camera_trap_al.labelling.dialogue import ask, say
 from camera_trap_al.labelling.places import LabelPlace
 
-__all__ = ["LABELS_NEEDED_STATUS", "PART_WORD", "STOP_WORD", "Enter", "LabelsNeeded", "Leave", "Waiting", "Watch"]
+__all__ = [
+    "LABELS_NEEDED_STATUS",
+    "NEW_PHOTOS_WORD",
+    "PART_WORD",
+    "STOP_WORD",
+    "Enter",
+    "LabelsNeeded",
+    "Leave",
+    "Waiting",
+    "Watch",
+]
 
 STOP_WORD = "q"
 PART_WORD = "p"
-OTHER_WORDS = f"(or type {PART_WORD} and press enter to take the part that is there, or {STOP_WORD} to stop here)"
+NEW_PHOTOS_WORD = "n"
+OTHER_WORDS = (
+    f"(or type {PART_WORD} and press enter to take the part that is there, {NEW_PHOTOS_WORD} to take in photos that "
+    f"were added to the folders, or {STOP_WORD} to stop here)"
+)
 LABELS_NEEDED_STATUS = 3
 SECONDS_BETWEEN_LOOKS = 2.0
 
@@ -34,7 +48,7 @@ class Waiting(Protocol):
     is_attended: bool
 
     def next_word(self, prompt: str, place: LabelPlace) -> str:
-        """Wait, and return "" to look for a whole answer, `PART_WORD` for a part of one, `STOP_WORD` to stop."""
+        """Wait, and return "" to look for a whole answer, or one of the words above for something else."""
 
     def tries_again(self) -> bool:
         """Wait until a file that could not be written may be free again; False to stop."""
@@ -53,7 +67,7 @@ class Enter:
             except EOFError:
                 say("Nobody can answer: the input has ended. That counts as stopping.")
                 return STOP_WORD
-            if typed.lower() in ("", PART_WORD, STOP_WORD):
+            if typed.lower() in ("", PART_WORD, NEW_PHOTOS_WORD, STOP_WORD):
                 return typed.lower()
             say(f'"{typed}" means nothing here: labels are read from a file, not from what is typed.')
 
