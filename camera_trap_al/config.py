@@ -45,12 +45,18 @@ PRECISIONS = ("auto", "fp32", "bf16")
 PREDICT_POOL = ("end", "rounds", "never")
 NEW_CLASSES = ("refuse", "add")
 REQUEST_ROWS = ("all", "changed")
+REFITS = ("pixel_stats",)
+# What belongs to one start, or to where things lie, and is no change of the run.
+OF_ONE_START = {"train_data", "unlabelled_data", "validation_data", "output_dir", "use_checkpoints", "refit", "rebuild"}
 DEFAULT_FOLDER = "Active Learning Files"
 
 
-def setting(default: Any, rule: Rule, *, kept: bool = False) -> Any:
-    """Declare a setting; `kept` ones are fixed when a run first starts and ignored on resume."""
-    return field(default=default, metadata={"rule": rule, "kept": kept})
+def setting(default: Any, rule: Rule, *, kept: bool = False, begins: bool = False) -> Any:
+    """Declare a setting.
+
+    `kept` ones stay as they were when the run began; `begins` ones are files that only the beginning of a run needs.
+    """
+    return field(default=default, metadata={"rule": rule, "kept": kept, "begins": begins})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,15 +105,15 @@ class RunConfig:
     embedding_finetuning_weight_decay: float = setting(0, number())
     embedding_finetuning_num_epochs: int = setting(20, whole(0))
     embedding_finetuning_loader_type: str = setting("balanced", one_of(LOADER_TYPES))
-    embedding_train_lr: float = setting(0.00001, number(above=0))
-    embedding_train_weight_decay: float = setting(0.0005, number())
-    embedding_train_num_epochs: int = setting(5, whole(0))
-    embedding_train_loader_type: str = setting("single", one_of(LOADER_TYPES))
+    embedding_train_lr: float = setting(0.00001, number(above=0), kept=True)
+    embedding_train_weight_decay: float = setting(0.0005, number(), kept=True)
+    embedding_train_num_epochs: int = setting(5, whole(0), kept=True)
+    embedding_train_loader_type: str = setting("single", one_of(LOADER_TYPES), kept=True)
     balanced_loader_num_classes: int = setting(20, whole(1))
     balanced_loader_num_samples: int = setting(10, whole(1))
     seed: int | None = setting(None, optional(whole(0)), kept=True)
     device: str | None = setting(None, lambda value: None)  # deep_learning knows what is there
-    pretrained_weights: str | PathLike[str] | None = setting(None, optional(a_path))
+    pretrained_weights: str | PathLike[str] | None = setting(None, optional(a_path), begins=True)
     label_source: LabelSourceLike | None = setting(None, optional(a_label_source))
     max_labels: int | None = setting(None, optional(whole(0)))
     classifier: Any = setting("mlp", has_method("predict_proba", ("mlp",)))
@@ -119,12 +125,14 @@ class RunConfig:
     image_cache_gb: float = setting(20.0, number())
     freeze_batchnorm: str | bool = setting("auto", boolean_or("auto"))
     finetuning_gate: bool = setting(True, boolean)
-    initial_labels: str | PathLike[str] | None = setting(None, optional(a_path))
+    initial_labels: str | PathLike[str] | None = setting(None, optional(a_path), begins=True)
     classes: Sequence[str] | None = setting(None, optional(class_list))
     class_aliases: Mapping[str, str] | None = setting(None, optional(names_by_name))
     label_column: str = setting("Species", a_name)
     new_classes: str = setting("refuse", one_of(NEW_CLASSES))
     request_rows: str = setting("all", one_of(REQUEST_ROWS))
+    refit: str | None = setting(None, optional(one_of(REFITS)))
+    rebuild: bool = setting(False, boolean)
 
     def __post_init__(self) -> None:
         problems = self.problems()
@@ -234,6 +242,18 @@ class RunConfig:
         """List the settings that a resumed run keeps, as plain values."""
         return {each.name: _plain(getattr(self, each.name)) for each in fields(self) if each.metadata["kept"]}
 
+    def told_settings(self) -> dict[str, str]:
+        """Say each setting that is neither kept nor of one start only, as people would write it."""
+        return {
+            each.name: _told(self.path_of(each.name) if each.metadata["begins"] else getattr(self, each.name))
+            for each in fields(self)
+            if not each.metadata["kept"] and each.name not in OF_ONE_START
+        }
+
+    def settings_of_the_beginning(self) -> frozenset[str]:
+        """Name the settings that only the beginning of a run needs."""
+        return frozenset(each.name for each in fields(self) if each.metadata["begins"])
+
     def with_seed(self) -> "RunConfig":
         """Draw a seed if none was given."""
         return self if self.seed is not None else replace(self, seed=secrets.randbelow(2**31))
@@ -253,6 +273,13 @@ class RunConfig:
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, PathLike):
+        return repr(str(value))
+    told = repr(_plain(value))
+    return type(value).__name__ if " at 0x" in told else told  # where an object lies in memory says nothing
 
 
 def _is_enough(candidate_pool: Any, active_batch: Any) -> bool:

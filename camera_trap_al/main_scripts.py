@@ -14,7 +14,7 @@ from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.settings import find_problems
-from camera_trap_al.exceptions import ConfigError, DataError
+from camera_trap_al.exceptions import ConfigError, DataError, RunFileError
 from camera_trap_al.export import export_model, find_export_problems
 from camera_trap_al.labelling.dialogue import say, told_at_interrupt
 from camera_trap_al.labelling.sources import Reading, label_source_for
@@ -22,6 +22,8 @@ from camera_trap_al.logs import run_logging
 from camera_trap_al.pools import Role
 from camera_trap_al.predictions import PREDICTIONS_FILE, write_predictions
 from camera_trap_al.query import Answer, LabelSource, LabelSourceLike, Query
+from camera_trap_al.run_folder import faults_told
+from camera_trap_al.run_rebuild import open_run
 from camera_trap_al.run_store import Artefact, RunStore
 from camera_trap_al.start_screen import start_screen
 
@@ -105,6 +107,8 @@ def run_active_learning(
     label_column: str = "Species",
     new_classes: str = "refuse",
     request_rows: str = "all",
+    refit: str | None = None,
+    rebuild: bool = False,
 ) -> RunResult:
     """Train an image classifier, asking a person to label the photos that are worth it.
 
@@ -213,6 +217,12 @@ def run_active_learning(
     request_rows
         Photos that ``timelapse_selector.csv`` lists: ``"all"``, or the ``"changed"`` ones, whose selection is new or
         over; Timelapse leaves all others as they are.
+    refit
+        ``"pixel_stats"``: when a run is continued, the mean and standard deviation that photos are standardised with
+        are measured anew, the network is finetuned with them, and all photos are embedded again.
+    rebuild
+        Whether the database of the run, which is damaged or gone, is first made anew from ``data/labels.csv`` and
+        ``data/label_archive``. What is left of the old one is kept beside it.
 
     Returns
     -------
@@ -229,7 +239,9 @@ def run_active_learning(
     LabelsNeeded
         With ``label_source="exit"``, while labels are needed.
     CheckpointError
-        If the run in `output_dir` cannot be continued.
+        If the run in `output_dir` cannot be continued, or another program works on it.
+    RunFileError
+        If a file of the run cannot be written or read: a full disk (`DiskFullError`), a drive that is gone.
     WeightsUnavailableError
         If pretrained weights cannot be had.
     KeyboardInterrupt
@@ -242,31 +254,42 @@ def run_active_learning(
     """
     arguments = dict(locals())
     config = RunConfig.from_arguments(arguments, also=[*find_problems(arguments), *find_export_problems(arguments)])
-    with run_logging(), told_at_interrupt("Interrupted. No label is lost: the same call goes on where it stopped."):
-        store = RunStore.open(config)
-        env = ActiveLearningEnvironment.start(store)
-        with closing(env.dataset.cache):
-            say(start_screen(env, store.folder))
-            labels = _label_source(env, store)
-            while True:
-                env.read_photos(store)  # those in use that are not decoded yet
-                for update in env.stale_models():  # network, embeddings, classifier: what the labels outdated
-                    update()
-                    env.save(store)
-                _publish(env, store)
-                ended_because = env.why_finished()
+    with (
+        run_logging(),
+        told_at_interrupt("Interrupted. No label is lost: the same call goes on where it stopped."),
+        faults_told(config.run_dir),
+        open_run(config) as store,
+    ):
+        while True:  # once, and again whenever the expert has added photos
+            env = ActiveLearningEnvironment.start(store)
+            with closing(env.dataset.cache):
+                say(start_screen(env, store.folder))
+                ended_because = _learn_and_ask(env, store)
                 if ended_because:
-                    break
-                query = env.ask(store)  # after a restart, about the same photos
-                answer = _answer(query, labels, store)
-                if answer.stop:
-                    ended_because = "the expert stopped"
-                    break
-                env.apply(answer)
-                if _has_nothing_but_skips(query, answer, store):
-                    ended_because = "only skipped photos are left"
-                    break
-            return _finish(env, store, ended_because)
+                    return _finish(env, store, ended_because)
+
+
+def _learn_and_ask(env: ActiveLearningEnvironment, store: RunStore) -> str | None:
+    """Learn and ask, round by round; say why that ended, None if the photos have to be looked for again."""
+    labels = _label_source(env, store)
+    while True:
+        env.read_photos(store)  # those in use that are not decoded yet
+        for update in env.stale_models():  # network, embeddings, classifier: what the labels outdated
+            update()
+            env.save(store)
+        _publish(env, store)
+        ended_because = env.why_finished()
+        if ended_because:
+            return ended_because
+        query = env.ask(store)  # after a restart, about the same photos
+        answer = _answer(query, labels, store)
+        if answer.stop:
+            return "the expert stopped"
+        if answer.look_again:
+            return None
+        env.apply(answer)
+        if _has_nothing_but_skips(query, answer, store):
+            return "only skipped photos are left"
 
 
 def _label_source(env: ActiveLearningEnvironment, store: RunStore) -> LabelSource:
@@ -291,7 +314,7 @@ def _answer(query: Query, labels: LabelSource, store: RunStore) -> Answer:
         stored.append(answer)
 
     answer = labels.request_labels(query, commit)
-    if not answer.stop and not stored:
+    if not (answer.stop or answer.look_again or stored):
         raise ConfigError("label_source answered without calling commit(answer), so that nothing was stored.")
     return answer
 
@@ -327,7 +350,9 @@ def _predict_pool(env: ActiveLearningEnvironment, store: RunStore) -> None:
     write = partial(write_predictions, predictions=predictions, paths=catalogue.paths, classes=catalogue.classes)
     try:
         store.save([Artefact(PREDICTIONS_FILE, env.prediction_lineage(), write)])
-    except PermissionError as error:
+    except RunFileError as error:
+        if not error.is_not_allowed:
+            raise
         raise DataError(
             f"{store.folder / PREDICTIONS_FILE}: the file cannot be written ({error.strerror}). If it is open in Excel "
             "or another program, close it there and start again: what was predicted is kept.",

@@ -2,9 +2,11 @@
 
 import json
 import logging
+import re
 import sqlite3
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path, PureWindowsPath
+from unicodedata import normalize
 
 import numpy as np
 
@@ -12,7 +14,16 @@ from camera_trap_al.exceptions import CheckpointError
 from camera_trap_al.photo_folders import Catalogue, FolderScan, class_of
 from camera_trap_al.pools import UNLABELLED, Pools, Role
 
-__all__ = ["SCHEMA", "add_classes", "class_names", "load_catalogue", "register", "registered_roots"]
+__all__ = [
+    "SCHEMA",
+    "add_classes",
+    "class_names",
+    "fits",
+    "leaves_its_folder",
+    "load_catalogue",
+    "register",
+    "registered_roots",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -76,11 +87,32 @@ def class_names(db: sqlite3.Connection) -> tuple[str, ...]:
     return tuple(name for (name,) in db.execute("SELECT name FROM classes ORDER BY class_id"))
 
 
+def fits(db: sqlite3.Connection, role: Role, scan: FolderScan) -> bool:
+    """Whether a folder holds at least half of the photos of a data set that were there at the last start."""
+    expected = [path for path, set_aside in _stored(db, role).items() if set_aside != VANISHED]
+    present = {normalize("NFC", path) for path in scan.photos}
+    return 2 * sum(normalize("NFC", path) in present for path in expected) >= len(expected)
+
+
+def _stored(db: sqlite3.Connection, role: Role) -> dict[str, str | None]:
+    """Say of each photo of a data set why it is set aside, None if it is not."""
+    return dict(db.execute("SELECT path, set_aside FROM photos WHERE role = ?", (role,)))
+
+
+def _respell(db: sqlite3.Connection, role: Role, photos: Collection[str]) -> None:
+    """Find photos whose accents are written otherwise than they were, as when a Mac copied them."""
+    present = set(photos)
+    stored = _stored(db, role)
+    new = {normalize("NFC", path): path for path in present.difference(stored)}
+    respelled = [
+        (new[plain], role, path) for path in stored.keys() - present if (plain := normalize("NFC", path)) in new
+    ]
+    db.executemany("UPDATE photos SET path = ? WHERE role = ? AND path = ?", respelled)
+
+
 def _register_folder(db: sqlite3.Connection, role: Role, scan: FolderScan, old_root: Path | None) -> None:
-    stored = {path: set_aside for path, set_aside in db.execute(
-        "SELECT path, set_aside FROM photos WHERE role = ?", (role,)
-    )}  # fmt: skip
-    present = set(scan.photos)
+    _respell(db, role, scan.photos)
+    stored, present = _stored(db, role), set(scan.photos)
     expected = [path for path, set_aside in stored.items() if set_aside != VANISHED]
     vanished = [path for path in expected if path not in present]
     if len(vanished) > len(expected) // 2:
@@ -113,8 +145,38 @@ def _add_photos(db: sqlite3.Connection, role: Role, paths: Sequence[str], *, gro
         logger.info("%d new photos in %s", len(paths), role.argument)
 
 
+def leaves_its_folder(path: str) -> bool:
+    """Whether a path that should lie below a folder does not, on any operating system."""
+    parts = re.split(r"[/\\]", path)
+    windows = PureWindowsPath(path)
+    return ".." in parts or "" in parts[:1] or bool(windows.drive) or "\0" in path
+
+
+def _check_paths(db: sqlite3.Connection) -> None:
+    """Refuse a database that somebody has made to read other files than photos of the data folders."""
+    suspects = db.execute(
+        "SELECT path FROM photos WHERE instr(path, '..') OR instr(path, ':') = 2 OR instr(path, char(0))"
+        " OR substr(path, 1, 1) IN ('', '/', char(92))"
+    )
+    outside = next((path for (path,) in suspects if leaves_its_folder(path)), None)
+    if outside is not None:
+        database = Path(db.execute("PRAGMA database_list").fetchone()[2])
+        raise CheckpointError(
+            f"{database}: the path of a photo in it leaves its folder ({outside!r}), which no run of this package "
+            "writes. Do not use this run: somebody has altered it.",
+            database,
+        )
+
+
 def load_catalogue(db: sqlite3.Connection, roots: Mapping[Role, Path]) -> Catalogue:
-    """Give every photo by row, as it stands in the database."""
+    """Give every photo by row, as it stands in the database.
+
+    Raises
+    ------
+    CheckpointError
+        If a path leaves the folder of its data set.
+    """
+    _check_paths(db)
     photos = db.execute(
         "SELECT role, path, COALESCE(class_id, ?), set_aside IS NOT NULL OR unusable, is_initial FROM photos"
         " ORDER BY photo_row",

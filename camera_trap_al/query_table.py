@@ -43,10 +43,10 @@ def load_query(db: sqlite3.Connection, round_number: int, at_most: int | None = 
         " ORDER BY position LIMIT ?",
         (round_number, -1 if at_most is None else at_most),
     ).fetchall()
-    ever_asked = db.execute("SELECT DISTINCT path FROM query_rows JOIN photos USING (photo_row)")
-    known = db.execute(
+    ever_asked = db.execute("SELECT path FROM photos WHERE photo_row IN (SELECT photo_row FROM query_rows)")
+    known = db.execute(  # +role: most photos are unlabelled ones, so that the index over role would only cost
         "SELECT path, photo_row, COALESCE(class_id, ?) FROM photos"
-        " WHERE role = ? AND (class_id IS NOT NULL OR unusable)",
+        " WHERE +role = ? AND (class_id IS NOT NULL OR unusable)",
         (UNLABELLED, Role.UNLABELLED),
     )
     paths = tuple(path for _, path in found)
@@ -84,12 +84,10 @@ def store_answer(db: sqlite3.Connection, query: Query, answer: Answer, happened_
         If no labelled photo would be left to learn from.
     """
     is_open = db.execute("SELECT 1 FROM queries WHERE round = ? AND answered_at IS NULL", (query.round,)).fetchone()
-    answered = [(query.round, int(row)) for row in (*answer.labels, *answer.skipped, *answer.unusable)]
-    n_done = sum(
-        db.execute("SELECT is_answered FROM query_rows WHERE round = ? AND photo_row = ?", each).fetchone() == (1,)
-        for each in answered
-    )
-    if not is_open or n_done:
+    answered = {int(row) for row in (*answer.labels, *answer.skipped, *answer.unusable)}
+    asked = db.execute("SELECT photo_row, position, is_answered FROM query_rows WHERE round = ?", (query.round,))
+    taken = [(position, is_answered) for row, position, is_answered in asked if row in answered]
+    if not is_open or any(is_answered for _, is_answered in taken):
         return False
     add_classes(db, answer.new_classes)
     when_and_where = (happened_at, query.round, answer.source)
@@ -105,7 +103,8 @@ def store_answer(db: sqlite3.Connection, query: Query, answer: Answer, happened_
             None, "", "No photo would have a label then, and there would be nothing to learn from.", advice
         )
         raise LabelFileError(f"{answer.source} cannot be accepted.", [fault])
-    db.executemany("UPDATE query_rows SET is_answered = 1 WHERE round = ? AND photo_row = ?", answered)
+    positions = [(query.round, position) for position, _ in taken]
+    db.executemany("UPDATE query_rows SET is_answered = 1 WHERE round = ? AND position = ?", positions)
     if not answer.is_partial:
         db.execute("UPDATE queries SET answered_at = ? WHERE round = ?", (happened_at, query.round))
     return True

@@ -1,17 +1,23 @@
-"""The folder of a run: what a run leaves in it, and how an old one makes way."""
+"""The folder of a run: what a run leaves in it, whether it can be written to, and how an old one makes way."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from camera_trap_al.exceptions import CheckpointError
+from camera_trap_al.exceptions import CheckpointError, RunFileError
+from camera_trap_al.files import prepared_aside
 from camera_trap_al.photo_folders import RUN_DATABASE
 
-__all__ = ["check_database", "has_results", "make", "move_aside"]
+__all__ = ["ARCHIVE", "ARCHIVED_NAME", "check_database", "faults_told", "has_results", "make", "move_aside"]
 
 logger = logging.getLogger(__name__)
 
-FOLDERS = ("data/label_archive", "embedding", "classifier", "export", "new_labels_bin", "test_results")
+ARCHIVE = "data/label_archive"
+FOLDERS = (ARCHIVE, "embedding", "classifier", "export", "new_labels_bin", "test_results")
+ARCHIVED_NAME = 60  # bytes kept of a label file's name: Windows takes paths of 259 characters only
+LONGEST_NAME = len(f"round_1000000 (10)_{'x' * ARCHIVED_NAME}")  # of a file that a run comes to write
 # What runs of this package and of the 2023 one leave, and a new run would write over.
 RESULTS = (
     *("data/labels.csv", "data/label_archive/*", "embedding/embedding*", "classifier/classifier*"),
@@ -41,19 +47,22 @@ def check_database(folder: Path) -> None:
     if is_gone and _has_files_of_a_run(folder):
         raise CheckpointError(
             f"{folder}: this folder holds results of a run, but its database data/run.sqlite is empty or gone, or the "
-            "run is one of the 2023 package, which cannot be continued. Put back a copy of the database, choose "
-            "another output_dir, or set use_checkpoints=False, which moves the old run aside.",
+            "run is one of the 2023 package, which cannot be continued. Put back a copy of the database; have it made "
+            "anew from data/labels.csv and data/label_archive with rebuild=True; choose another output_dir; or set "
+            "use_checkpoints=False, which moves the old run aside.",
             database,
         )
 
 
 def make(folder: Path) -> None:
-    """Make the folders of a run.
+    """Make the folders of a run, and try out whether it can write what it will come to write.
 
     Raises
     ------
     CheckpointError
-        If one cannot be made.
+        If a folder cannot be made.
+    RunFileError
+        If a file cannot be written.
     """
     try:
         for name in FOLDERS:
@@ -64,6 +73,30 @@ def make(folder: Path) -> None:
             "you may write to.",
             folder,
         ) from error
+    probe = folder / ARCHIVE / f"{'x' * LONGEST_NAME}.txt"
+    with prepared_aside(probe) as prepared:
+        prepared.write_bytes(b"camera_trap_al")
+    prepared.unlink()
+
+
+@contextmanager
+def faults_told(folder: Path) -> Iterator[None]:
+    """Turn what a disk says about a file in `folder` within the block into an error that tells people what to do.
+
+    Raises
+    ------
+    RunFileError
+        For an `OSError` about a file there that is not one already.
+    """
+    try:
+        yield
+    except RunFileError:
+        raise
+    except OSError as error:
+        path = Path(str(error.filename or ""))
+        if not path.is_relative_to(folder):
+            raise
+        raise RunFileError(path, error) from error
 
 
 def move_aside(folder: Path) -> None:

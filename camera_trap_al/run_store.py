@@ -4,25 +4,28 @@ import hashlib
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from camera_trap_al import photo_table, query_table, run_folder, run_format
+from camera_trap_al import photo_table, query_table, run_folder, run_format, run_settings, run_writer
 from camera_trap_al.config import RunConfig
-from camera_trap_al.exceptions import CheckpointError, DiskFullError
-from camera_trap_al.files import aside, prepared_aside, write_csv, written_aside
+from camera_trap_al.exceptions import CheckpointError, RunFileError
+from camera_trap_al.files import aside, explained, prepared_aside, write_csv
+from camera_trap_al.label_archive import LABEL_COLUMNS, keep_answer, keep_file
 from camera_trap_al.photo_folders import RUN_DATABASE, Catalogue, FolderScan
 from camera_trap_al.pools import IndexArray, Role
 from camera_trap_al.query import UNUSABLE, Answer, Query, check_answer
+from camera_trap_al.run_database import check_whole, transaction
 
-__all__ = ["Artefact", "CheckpointManager", "RunStore"]
+__all__ = ["REBUILT", "Artefact", "CheckpointManager", "RunStore"]
 
 logger = logging.getLogger(__name__)
+
+REBUILT = "frozen.rebuilt"  # a setting that says when the database was made anew
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class RunStore:
     """The run folder, of which ``data/run.sqlite`` is the truth.
 
     Every method opens the database, does one transaction and closes it, so that nothing is open while a person labels.
+    One process works on a run; to be closed, or used as a context manager, so that another one may.
 
     Attributes
     ----------
@@ -68,54 +72,64 @@ class RunStore:
         Raises
         ------
         CheckpointError
-            If the run there was made by a newer version or is damaged, or the folder cannot be made.
+            If the run there was made by a newer version, is damaged, or another process works on it; or the folder
+            cannot be made.
+        RunFileError
+            If the folder cannot be written to.
         """
         folder = config.run_dir
         if not config.use_checkpoints and run_folder.has_results(folder):
+            run_writer.check_free(folder)
             run_folder.move_aside(folder)
         run_folder.check_database(folder)
         run_folder.make(folder)
         store = cls(folder, config)
-        store._create_or_check()
-        stored = store._settings()
-        if store.has_begun():
-            store.config = _with_kept_settings(config, stored)
-            logger.info("Going on with the run in %s", folder)
-        else:
-            store._begin(config if config.seed is not None else replace(config, seed=stored.get("seed")))
+        try:
+            store._create_or_check()
+            store._begin_or_go_on(config)
+        except BaseException:
+            store.close()
+            raise
         return store
+
+    def _begin_or_go_on(self, config: RunConfig) -> None:
+        stored = self._settings()
+        if self.has_begun():
+            self.config = run_settings.with_kept_settings(config, stored)
+            self._save_settings(run_settings.to_store(config, begins=False))
+            logger.info("Going on with the run in %s", self.folder)
+        else:
+            self._begin(config if config.seed is not None else replace(config, seed=stored.get("seed")))
+
+    def close(self) -> None:
+        """Let other processes work on the run."""
+        run_writer.leave(self.folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def database(self) -> Path:
         """The SQLite file."""
         return self.folder / RUN_DATABASE
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with closing(sqlite3.connect(self.database, isolation_level=None)) as connection:  # rolls back at an error
-                connection.execute("PRAGMA journal_mode = DELETE")  # WAL fails on network drives and leaves side files
-                connection.execute("PRAGMA synchronous = FULL")
-                connection.execute("BEGIN IMMEDIATE")
-                yield connection
-                connection.execute("COMMIT")
-        except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-                raise DiskFullError(self.database) from error
-            raise CheckpointError(
-                f"{self.database}: the run database cannot be used ({error}). If another program has it open, close it "
-                "and start again; if the file is damaged, put back a copy of it.",
-                self.database,
-            ) from error
+    def _transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+        return transaction(self.database)
 
     def _create_or_check(self) -> None:
         with self._transaction() as db:
+            check_whole(db, self.database)
+            run_writer.take(self.folder)
             run_format.bring_up_to_date(db, self.database)
 
     def has_begun(self) -> bool:
         """Whether the run got as far as a first model or a first question."""
         with self._transaction() as db:
-            return any(db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in ("artefacts", "queries"))
+            tables = ("artefacts", "queries", f"settings WHERE name = '{REBUILT}'")
+            return any(db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in tables)
 
     def _begin(self, config: RunConfig) -> None:
         """Begin anew: what an earlier start registered before it failed binds nobody."""
@@ -123,7 +137,7 @@ class RunStore:
         with self._transaction() as db:
             for table in ("label_events", "photos", "classes", "settings"):  # nobody was asked yet: initial labels only
                 db.execute(f"DELETE FROM {table}")
-        self._save_settings(self.config.kept_settings())
+        self._save_settings(run_settings.to_store(self.config, begins=True))
         logger.info("New run in %s with seed %d", self.folder, self.config.seed)
 
     def _settings(self) -> dict[str, Any]:
@@ -174,6 +188,11 @@ class RunStore:
         with self._transaction() as db:
             return photo_table.register(db, scans, classes)
 
+    def fits(self, role: Role, scan: FolderScan) -> bool:
+        """Whether a folder holds at least half of the photos that the run knows of a data set."""
+        with self._transaction() as db:
+            return photo_table.fits(db, role, scan)
+
     def set_aside(self, reasons: Mapping[int, str]) -> None:
         """Record that photos cannot be used, and why, and list them in ``unreadable_images.csv``."""
         with self._transaction() as db:
@@ -217,7 +236,7 @@ class RunStore:
             return query
 
     def commit(self, query: Query, answer: Answer) -> None:
-        """Store an answer: its file is archived, then one transaction holds all that it says.
+        """Store an answer: one transaction holds all that it says, and ends when its file is in the archive too.
 
         When this returns, no crash can lose a label of it.
 
@@ -230,10 +249,10 @@ class RunStore:
             If another program has answered the question meanwhile; nothing is stored then.
         """
         check_answer(query, answer)
-        if answer.file_content is not None:
-            self._archive(f"round_{query.round:04d}", answer.source, answer.file_content)
         with self._transaction() as db:
             is_stored = query_table.store_answer(db, query, answer, _now())
+            if is_stored:
+                keep_answer(self.folder, query, answer)
         if not is_stored:
             raise CheckpointError(
                 f"{self.folder}: another program has answered this question meanwhile. Only one may work on a run: "
@@ -259,22 +278,9 @@ class RunStore:
             The file, byte for byte, to be archived; None if it is too large for that.
         """
         if file_content is not None:
-            self._archive("initial", source, file_content)
+            keep_file(self.folder, "initial", source, file_content)
         with self._transaction() as db:
             query_table.take_initial_labels(db, classes, source, _now())
-
-    def _archive(self, prefix: str, name: str, content: bytes) -> None:
-        """Keep a label file, under another name if there is one of this name with other content."""
-        folder = self.folder / "data" / "label_archive"
-        kept_name = Path(name).name.encode()[-150:].decode(errors="ignore")  # as long as file systems allow
-        for number in count(1):
-            path = folder / f"{prefix}{'' if number == 1 else f' ({number})'}_{kept_name}"
-            if not path.exists():
-                with written_aside(path) as prepared:
-                    prepared.write_bytes(content)
-                return
-            if path.read_bytes() == content:
-                return
 
     def skipped_rows(self, first_round: int, end_round: int) -> IndexArray:
         """Give the rows that the expert skipped from `first_round` to before `end_round`."""
@@ -294,8 +300,9 @@ class RunStore:
                 " FROM photos LEFT JOIN classes USING (class_id) ORDER BY photo_row",
                 (UNUSABLE,),
             ).fetchall()
-        labels = ((f"{Role(role).argument}/{path}", name) for role, path, name in rows)
-        _write_for_people(self.folder / "data" / "labels.csv", ("path", "label"), labels)
+        folders = {role: role.argument for role in Role}
+        labels = ((f"{folders[role]}/{path}", name) for role, path, name in rows)
+        _write_for_people(self.folder / "data" / "labels.csv", LABEL_COLUMNS, labels)
 
     def record_evaluation(self, train_set_size: int, metrics: Mapping[str, Any]) -> None:
         """Store the validation figures of the model trained on so many labels."""
@@ -343,28 +350,13 @@ class RunStore:
 CheckpointManager = RunStore
 
 
-def _with_kept_settings(config: RunConfig, stored: Mapping[str, Any]) -> RunConfig:
-    """Put the kept settings of a run in the place of those asked for, with a warning for each that differs."""
-    asked = config.kept_settings()
-    kept = {name: stored[name] for name in asked if name in stored}
-    for name, value in kept.items():
-        if asked[name] != value and not (name == "seed" and asked[name] is None):
-            logger.warning(
-                "%s=%r is ignored: the run in %s began with %r and keeps it. To change it, start a new run: "
-                "use_checkpoints=False or another output_dir.",
-                name,
-                asked[name],
-                config.run_dir,
-                value,
-            )
-    return replace(config, **kept)
-
-
 def _write_for_people(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV that nothing depends on: while somebody has it open in Excel, it stays as it was."""
     try:
         write_csv(path, header, rows)
-    except PermissionError:
+    except RunFileError as error:
+        if not error.is_not_allowed:
+            raise
         logger.warning("%s is open in another program and stays as it was; it is written again later.", path)
 
 
@@ -373,5 +365,5 @@ def _now() -> str:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with explained(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

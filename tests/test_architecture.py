@@ -18,7 +18,10 @@ LAYERS = [
     {"active_learning_methods", "estimators"},
     {"rules"},
     {"config"},
-    {"photo_table", "query_table", "run_folder", "run_format", "run_store"},
+    {"photo_table", "query_table", "run_database", "run_folder", "run_format", "run_settings", "run_writer"},
+    {"label_archive"},
+    {"run_store"},
+    {"run_rebuild"},
     {"labelling", "evaluation", "classifier", "predictions"},
     {"deep_learning"},
     {"export", "report", "start_screen"},
@@ -28,12 +31,8 @@ LAYERS = [
 ]
 WITHIN = {
     ("query_table", "photo_table"),
-    ("run_store", "photo_table"),
-    ("run_store", "query_table"),
     ("run_format", "photo_table"),
     ("run_format", "query_table"),
-    ("run_store", "run_format"),
-    ("run_store", "run_folder"),
     ("image_cache", "pixel_store"),
 }
 HEAVY = {

@@ -20,6 +20,7 @@ from camera_trap_al.pools import UNLABELLED, Role
 from camera_trap_al.query import Answer, KnownLabel
 from camera_trap_al.run_format import FORMAT
 from camera_trap_al.run_store import Artefact, RunStore
+from camera_trap_al.run_writer import WRITER_FILE
 
 # Rows of the photo_folders fixture: training, unlabelled and validation photos, each sorted by path.
 PATHS = (
@@ -66,7 +67,9 @@ def register(photo_folders):
 
 
 def files_in(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    """All but the one that says who works on the run."""
+    files = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    return {str(path) for path in files - {WRITER_FILE}}
 
 
 def read_csv(path: Path) -> list[list[str]]:

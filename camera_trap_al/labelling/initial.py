@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from camera_trap_al.exceptions import LabelFault, LabelFileError
+from camera_trap_al.files import from_plain_cell
 from camera_trap_al.interchange.timelapse_data import read_data_file
+from camera_trap_al.label_archive import LABEL_COLUMNS
 from camera_trap_al.labelling.class_names import ClassNames
 from camera_trap_al.labelling.csv_files import (
     LabelEntry,
@@ -20,8 +22,6 @@ from camera_trap_al.pools import Role
 from camera_trap_al.query import SKIP, UNUSABLE
 
 __all__ = ["InitialLabels", "match_initial_labels", "new_class_names", "read_initial_labels"]
-
-RUN_COLUMNS = ["path", "label"]  # of a run's own data/labels.csv
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ def read_initial_labels(path: Path, label_column: str) -> InitialLabels:
         entries = tuple(LabelEntry(None, record.path, record.label) for record in records if record.label)
         return InitialLabels(LabelTable(path.name, entries), None)
     content = read_file_content(path)
-    header, records_of_run = read_table(content, path.name, RUN_COLUMNS)
-    if header != RUN_COLUMNS:
+    header, records_of_run = read_table(content, path.name, LABEL_COLUMNS)
+    if tuple(header) != LABEL_COLUMNS:
         return InitialLabels(read_label_file(content, path.name, label_column), content)
     prefix = f"{Role.UNLABELLED.argument}/"
     of_unlabelled = (
-        LabelEntry(row, cells[0].strip().removeprefix(prefix), cells[1].strip())
+        LabelEntry(row, cells[0].strip().removeprefix(prefix), from_plain_cell(cells[1].strip()))
         for row, cells in records_of_run
         if len(cells) == len(header) and cells[0].strip().startswith(prefix)
     )
