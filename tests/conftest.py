@@ -1,9 +1,10 @@
 """Small photo folders made on the spot, and the shared photos where a machine has them."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -65,16 +66,36 @@ def photo_folders(tmp_path: Path, make_photo: Callable[..., Path]) -> PhotoFolde
     return folders
 
 
-@pytest.fixture(scope="session")
-def timelapse_simulation() -> dict[str, Callable[..., object]]:
-    """What is in tests/timelapse_simulation.py, which no test can import by its name."""
-    from importlib.util import module_from_spec, spec_from_file_location
-
-    path = Path(__file__).with_name("timelapse_simulation.py")
+def load_module(path: Path) -> dict[str, Any]:
+    """Give what is in a module beside the tests, which none of them can import by its name."""
     spec = spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return vars(module)
+
+
+@pytest.fixture(scope="module")
+def sixteen_pixels() -> Iterator[None]:
+    """In the tests of a module, every architecture is the tiny network of tests/sixteen_pixels.py."""
+    from camera_trap_al.deep_learning import networks
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(networks, "_torchvision_model", networks._torchvision_model)  # is put back in the end
+        load_module(Path(__file__).with_name("sixteen_pixels.py"))["put_in_place"]()
+        yield
+
+
+@pytest.fixture(scope="session")
+def format_1() -> dict[str, Any]:
+    """What is in tests/format_1/make.py: a run of format 1."""
+    return load_module(Path(__file__).parent / "format_1" / "make.py")
+
+
+@pytest.fixture(scope="session")
+def timelapse_simulation() -> dict[str, Callable[..., object]]:
+    """What is in tests/timelapse_simulation.py."""
+    return load_module(Path(__file__).with_name("timelapse_simulation.py"))
 
 
 @pytest.fixture(scope="session")
