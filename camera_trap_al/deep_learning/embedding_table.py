@@ -1,8 +1,10 @@
 """The embeddings of the rows in use, and which photo, network and precision each is of."""
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,8 @@ from camera_trap_al.pools import FloatArray, IndexArray
 from camera_trap_al.run_store import Artefact, RunStore
 
 __all__ = ["EmbeddingTable", "digest"]
+
+logger = logging.getLogger(__name__)
 
 EMBEDDINGS_FILE = "embedding/embedding.npy"
 PHOTOS_FILE = "embedding/photos.npz"
@@ -117,7 +121,7 @@ class EmbeddingTable:
 
     @classmethod
     def load(cls, store: RunStore, n_rows: int, network: str) -> "EmbeddingTable":
-        """Load what a run saved, if it is of this network; else give an empty table.
+        """Load what a run saved, if it is of this network; else, or if it cannot be loaded, give an empty table.
 
         Rows that are new since then are not embedded.
         """
@@ -125,11 +129,18 @@ class EmbeddingTable:
         lineages: list[dict[str, Any] | None] = [store.lineage_of(file) for file in (EMBEDDINGS_FILE, PHOTOS_FILE)]
         if lineages[0] is None or lineages[0] != lineages[1] or lineages[0]["network"] != network:
             return table
-        with np.load(store.folder / PHOTOS_FILE) as saved:
-            fingerprints, is_exact = saved["fingerprints"], saved["is_exact"]
-        rows = np.flatnonzero(fingerprints)
-        values = np.load(store.folder / EMBEDDINGS_FILE)
-        table.put(rows, values, fingerprints[rows], network, is_exact[rows])
+        embeddings_file, photos_file = (store.folder / file for file in (EMBEDDINGS_FILE, PHOTOS_FILE))
+        try:
+            with photos_file.open("rb") as opened, np.load(opened) as saved:  # closed whatever np.load finds
+                fingerprints, is_exact = saved["fingerprints"], saved["is_exact"]
+            with embeddings_file.open("rb") as opened:
+                values = np.lib.format.read_array(opened)  # np.load might find an archive
+            rows = np.flatnonzero(fingerprints)
+            table.put(rows, values, fingerprints[rows], network, is_exact[rows])
+        except (ValueError, KeyError, EOFError, BadZipFile):
+            for file in (embeddings_file, photos_file):
+                logger.warning("%s is missing or not the file that was saved; it is made again.", file)
+            return cls(n_rows)
         return table
 
 

@@ -1,9 +1,11 @@
 """Scaler and classifier as they were fitted together, and the file that holds them."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -14,6 +16,8 @@ from camera_trap_al.pools import FloatArray, IndexArray
 from camera_trap_al.run_store import Artefact, RunStore
 
 __all__ = ["CLASSIFIER_FILE", "FittedClassifier"]
+
+logger = logging.getLogger(__name__)
 
 CLASSIFIER_FILE = "classifier/classifier.npz"
 PARTS = ("scaler", "classifier")
@@ -93,14 +97,20 @@ class FittedClassifier:
 
     @classmethod
     def load(cls, store: RunStore, network: str) -> Self | None:
-        """Load what a run saved, if it was fitted on embeddings of this network."""
+        """Load what a run saved, if it was fitted on embeddings of this network and can be loaded; else None."""
         lineage = store.lineage_of(CLASSIFIER_FILE)
         if lineage is None or lineage["network"] != network:
             return None
-        with np.load(store.folder / CLASSIFIER_FILE) as saved:
-            parts: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
-            for name in saved.files:
-                part, _, array = name.partition(".")
-                parts[part][array] = saved[name]
-        scaler = EmbeddingScaler.from_arrays(parts["scaler"])
-        return cls(scaler, EmbeddingClassifier.from_arrays(parts["classifier"]), lineage)
+        file = store.folder / CLASSIFIER_FILE
+        parts: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
+        try:
+            with file.open("rb") as opened, np.load(opened) as saved:  # closed whatever np.load finds
+                for name in saved.files:
+                    part, _, array = name.partition(".")
+                    parts[part][array] = saved[name]
+            scaler = EmbeddingScaler.from_arrays(parts["scaler"])
+            classifier = EmbeddingClassifier.from_arrays(parts["classifier"])
+        except (ValueError, KeyError, EOFError, BadZipFile):
+            logger.warning("%s is missing or not the file that was saved; it is made again.", file)
+            return None
+        return cls(scaler, classifier, lineage)

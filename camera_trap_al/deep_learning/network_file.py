@@ -1,6 +1,7 @@
 """The network as the plain dict that ``embedding_model_weights.pt`` holds, whose shape other programs rely on."""
 
 import io
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from camera_trap_al.deep_learning.networks import EmbeddingNet, SoftmaxNet
 from camera_trap_al.run_store import Artefact, RunStore
 
 __all__ = ["NETWORK_FILE", "load_network", "network_artefact", "network_as_dict", "read_network", "write_network"]
+
+logger = logging.getLogger(__name__)
 
 NETWORK_FILE = "embedding/embedding_model_weights.pt"
 
@@ -54,11 +57,17 @@ def write_network(network: dict[str, Any], path: Path) -> None:
 
 
 def read_network(store: RunStore) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Give the lineage and the dict of the network that a run saved; None and None if there is none any more."""
-    lineage = store.lineage_of(NETWORK_FILE)
+    """Give the lineage and the dict of the network that a run saved; None and None if none can be loaded any more."""
+    lineage, file = store.lineage_of(NETWORK_FILE), store.folder / NETWORK_FILE
     if lineage is None:
         return None, None
-    return lineage, torch.load(store.folder / NETWORK_FILE, map_location="cpu", weights_only=True)
+    try:
+        return lineage, torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, MemoryError):  # no fault of the file, whose training took hours
+        raise
+    except Exception:  # of a file that is no network, the unpickler makes any error there is
+        logger.warning("%s is missing or not the file that was saved; it is made again.", file)
+        return None, None
 
 
 def load_network(net: EmbeddingNet | SoftmaxNet, saved: dict[str, Tensor]) -> None:
