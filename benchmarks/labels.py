@@ -76,9 +76,12 @@ def measured(work: Callable[[], object]) -> None:
     """Print seconds and the most memory, in bytes, that this process ever had."""
     begun_at = time.perf_counter()
     work()
-    seconds = time.perf_counter() - begun_at
-    memory = psutil.Process().memory_info()
-    print(seconds, getattr(memory, "peak_wset", 0) or _peak_on_unix())
+    print(time.perf_counter() - begun_at, peak_memory())
+
+
+def peak_memory() -> int:
+    """Give the most memory, in bytes, that this process ever had."""
+    return getattr(psutil.Process().memory_info(), "peak_wset", 0) or _peak_on_unix()
 
 
 def _peak_on_unix() -> int:
