@@ -21,10 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns
     -------
-    Exit status: 0 done, 1 an error that the message explains, 130 interrupted. (argparse exits with 2 on wrong usage.)
+    Exit status: 0 done, 1 an error that the message explains, 130 interrupted. (argparse exits with 2 on wrong usage,
+    ``run --label-source exit`` with 3 while labels are needed.)
     """
-    chosen = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
     try:
+        chosen = _parser(words[0] if words else "").parse_args(words)
         chosen.call(chosen)
     except (CameraTrapALError, OSError) as error:  # OSError: a full disk, a folder that may not be written
         sys.stderr.write(f"camera-trap-al: {error}\n")
@@ -35,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(command: str = "") -> argparse.ArgumentParser:
+    """Make the parser; `command` is the one that was typed, and only it needs all its options."""
     parser = argparse.ArgumentParser(
         prog="camera-trap-al", description="Train an image classifier for camera-trap photos by active learning."
     )
@@ -54,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--seed", type=int, default=1, help="seed of the run (default: %(default)s)")
     demo.set_defaults(call=_demo)
+    _add_run(commands, with_options=command == "run")
     _add_template(commands)
     return parser
 
@@ -62,6 +66,22 @@ def _demo(chosen: argparse.Namespace) -> None:
     from camera_trap_al.demo import run_demo  # torch is imported only when it is needed
 
     run_demo(chosen.folder.absolute(), seed=chosen.seed)
+
+
+def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", *, with_options: bool) -> None:
+    run = commands.add_parser(
+        "run",
+        help="train a classifier on your own photos, asking for labels",
+        usage="%(prog)s --unlabelled-data PATH --train-data PATH [--validation-data PATH] [options]",
+        description="Train an image classifier, asking a person to label the photos that are worth it. A run that was "
+        "stopped goes on when the same command is given again.",
+        allow_abbrev=False,  # a setting of a later version must not make an old command ambiguous
+    )
+    if with_options:
+        from camera_trap_al import cli_run  # and with it torch
+
+        cli_run.add_options(run)
+        run.set_defaults(call=cli_run.run)
 
 
 def _add_template(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

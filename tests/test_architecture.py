@@ -27,13 +27,14 @@ LAYERS = [
     {"export", "report", "start_screen"},
     {"main_scripts"},
     {"demo"},
-    {"cli", "utils"},
+    {"cli", "cli_run", "utils"},
 ]
 WITHIN = {
     ("query_table", "photo_table"),
     ("run_format", "photo_table"),
     ("run_format", "query_table"),
     ("image_cache", "pixel_store"),
+    ("cli", "cli_run"),
 }
 HEAVY = {
     "torch": {"deep_learning", "export", "start_screen"},

@@ -1,10 +1,13 @@
 """What README.md says is what the code does."""
 
+import re
+import shlex
 from dataclasses import fields
 from pathlib import Path
 
 from camera_trap_al.active_learning_methods import STRATEGIES
 from camera_trap_al.active_learning_methods.table import DEFAULT, make_table
+from camera_trap_al.cli import _parser
 from camera_trap_al.config import RunConfig
 
 README = Path(__file__).parents[1] / "README.md"
@@ -28,3 +31,11 @@ def test_every_strategy_has_a_full_line() -> None:
 def test_the_table_marks_the_default() -> None:
     defaults = {field.name: field.default for field in fields(RunConfig)}
     assert defaults["active_learning_strategy"] == DEFAULT
+
+
+def test_the_command_that_it_shows_can_be_typed() -> None:
+    section = README.read_text(encoding="utf-8").partition("### From the command line")[2].partition("###")[0]
+    (command,) = re.findall(r"^camera-trap-al (run .*)", section, re.MULTILINE)
+    options = shlex.split(" ".join(re.findall(r"`(--[^`]+)`", section)))
+    chosen = _parser("run").parse_args([*command.split(), *options])
+    assert chosen.finetuning_gate is False and chosen.classes == ["Deer", "Fox"]
