@@ -1,0 +1,208 @@
+"""Small runs that are killed at one change of a file each, and go on; `test_faults.py` starts this with kill_at.c loaded.
+
+    LD_PRELOAD=kill_at.so python runs.py SCENE FOLDER    # points on stdin, one JSON line out for each
+
+A point is "0 0", which lists the changes of an undisturbed run, or "NUMBER HALF": the change that the process dies at, and
+whether half of it is done. The processes are forked from this one, which has everything imported and computed nothing yet.
+"""
+
+import builtins
+import csv
+import ctypes
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx.checker
+import onnx.helper
+import skl2onnx
+import torch
+from skl2onnx.common import data_types
+from threadpoolctl import threadpool_limits
+
+from camera_trap_al import evaluation
+from camera_trap_al.deep_learning import embedding_parts
+from camera_trap_al.main_scripts import run_active_learning
+
+IMPORTED_FOR_THE_CHILDREN = (onnx, skl2onnx, data_types)
+HERE = Path(__file__).parent
+ADDED_PHOTOS = 8
+BIN = "new_labels_bin"
+# What an end does not depend on: when things happened, and whether the drift of the pixels was told before a refit.
+IGNORED_SETTINGS = {"frozen.pixel_drift_told_of"}
+TABLES = {
+    "classes": "SELECT * FROM classes ORDER BY class_id",
+    "photos": "SELECT * FROM photos ORDER BY photo_row",
+    "settings": "SELECT * FROM settings ORDER BY name",
+    "queries": "SELECT round, answered_at IS NULL FROM queries ORDER BY round",
+    "query_rows": "SELECT * FROM query_rows ORDER BY round, position",
+    "label_events": "SELECT round, photo_row, kind, old_class, new_class, source FROM label_events ORDER BY event",
+    "evaluations": "SELECT * FROM evaluations ORDER BY train_set_size",
+    "lineages": "SELECT file, lineage FROM artefacts ORDER BY file",
+}
+
+
+def load(path: Path) -> dict[str, Any]:
+    spec = spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return vars(module)
+
+
+FORMAT_1 = load(HERE.parent / "format_1" / "make.py")
+
+
+class Person:
+    """Labels what the selector asks for and presses Enter, or stops at a round."""
+
+    def __init__(self, run: Path, stops_at: int | None = None) -> None:
+        self._run = run
+        self._stops_at = stops_at
+
+    def __call__(self, prompt: str = "") -> str:
+        if self._stops_at is not None and self._n_rounds() >= self._stops_at:
+            return "q"
+        with (self._run / "timelapse_selector.csv").open(newline="", encoding="utf-8") as file:
+            asked = [row for row in csv.DictReader(file) if row["Selected"] == "true"]
+        with (self._run / BIN / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(("File", "RelativePath", "Species"))
+            writer.writerows((row["File"], row["RelativePath"], self._word(row["File"])) for row in asked)
+        return ""
+
+    def _n_rounds(self) -> int:
+        with closing(sqlite3.connect(self._run / "data" / "run.sqlite")) as db:
+            return int(db.execute("SELECT COUNT(*) FROM queries WHERE answered_at IS NOT NULL").fetchone()[0]) + 1
+
+    def _word(self, name: str) -> str:
+        return {"fox_1.ppm": "skip", "badger_2.ppm": "unusable"}.get(name) or FORMAT_1["truth_of"](name)
+
+
+def settings(photos: Path, run: Path) -> dict[str, Any]:
+    quick = {"classifier_params": {"hidden_layer_sizes": (16,), "max_iter": 10}}
+    return {**FORMAT_1["arguments"](photos, run), **quick}
+
+
+def season(photos: Path, run: Path) -> None:
+    """Some rounds in one go, with finetuning after each, predictions before each question, a skip and an unusable one."""
+    builtins.input = Person(run)
+    run_active_learning(**settings(photos, run), max_labels=7, predict_pool="rounds")
+
+
+def growing(photos: Path, run: Path) -> None:
+    """A round, a stop, more photos of another brightness, and a later start that measures pixels anew."""
+    builtins.input = Person(run, stops_at=2)
+    chosen = settings(photos, run) | {"max_labels": 6, "embedding_finetuning_period": 100}
+    run_active_learning(**chosen)
+    for number in range(ADDED_PHOTOS):
+        new = photos / "unlabelled" / "site 9" / f"fox_{number + 10}.ppm"
+        if not new.exists():
+            FORMAT_1["_write_photo"](photos, str(new.relative_to(photos)), "fox")
+    builtins.input = Person(run)
+    run_active_learning(**chosen, refit="pixel_stats")
+
+
+SCENES: dict[str, Callable[[Path, Path], None]] = {"season": season, "growing": growing}
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    """Everything that the end of a run must not owe to chance, as plain values."""
+    found: dict[str, Any] = {}
+    with closing(sqlite3.connect(run / "data" / "run.sqlite")) as db:
+        for table, statement in TABLES.items():
+            rows = [list(row) for row in db.execute(statement)]
+            found[table] = [row for row in rows if row[0] not in IGNORED_SETTINGS]
+    for file in sorted(run.rglob("*")):
+        name = str(file.relative_to(run))
+        if file.is_file() and name != "data/run.sqlite" and not name.startswith(("cache", "embedding/parts")):
+            found[name] = content(file)
+    return found
+
+
+def content(file: Path) -> str:
+    """Name what a file says, without what its format adds."""
+    checksum = hashlib.sha256()
+    for part in parts_of(file):
+        checksum.update(part)
+    return checksum.hexdigest()
+
+
+def parts_of(file: Path) -> Iterator[bytes]:
+    if file.suffix == ".npz":
+        with np.load(file) as arrays:
+            yield from (name.encode() + arrays[name].tobytes() for name in sorted(arrays.files))
+    elif file.suffix == ".pt":
+        network = torch.load(file, weights_only=True)
+        for name, tensor in sorted(network["embedding_model_state_dict"].items()):
+            yield name.encode() + tensor.numpy().tobytes()
+    elif file.suffix != ".png":
+        yield file.read_bytes()
+
+
+def in_a_child(work: Callable[[], None], log: Path) -> int:
+    """Do `work` in a forked process with its output in `log`; return how that ended."""
+    child = os.fork()
+    if child == 0:
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        try:
+            torch.set_num_threads(1)
+            with threadpool_limits(1):
+                work()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def main() -> None:
+    """Run the scene once for each point on stdin."""
+    load(HERE.parent / "sixteen_pixels.py")["put_in_place"]()
+    embedding_parts.PART_SIZE = 8  # several files of a few photos
+    evaluation._draw = lambda report, path: path.write_bytes(b"drawn")  # matplotlib would take half of the time
+    scene, folder = SCENES[sys.argv[1]], Path(sys.argv[2])
+    photos, run, log, end = folder / "photos", folder / "run", folder / "log.txt", folder / "end.json"
+    preloaded = ctypes.CDLL(None)
+
+    def killed(number: int, half: int, lines: int) -> None:
+        preloaded.watch(str(run).encode(), str(run / BIN).encode(), ctypes.c_long(number), half, lines)
+        scene(photos, run)
+
+    def to_the_end() -> None:
+        scene(photos, run)
+        end.write_text(json.dumps(outcome(run)))
+
+    for line in sys.stdin:
+        number, half = map(int, line.split())
+        for leftover in (photos, run):
+            shutil.rmtree(leftover, ignore_errors=True)
+        FORMAT_1["write_photos"](photos)
+        changes = folder / "changes.txt"
+        lines = os.open(changes, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        status = in_a_child(lambda: killed(number, half, lines), log)
+        os.close(lines)
+        report: dict[str, Any] = {"status": status, "log": log.read_text(errors="replace") if status != -9 else ""}
+        if number == 0:
+            report |= {"changes": changes.read_text().splitlines(), "end": outcome(run)}
+        else:
+            report |= {"resumed": in_a_child(to_the_end, log)}
+            report |= {"end": json.loads(end.read_text())} if report["resumed"] == 0 else {"log": log.read_text()}
+        print(json.dumps(report), flush=True)
+
+
+if __name__ == "__main__":
+    main()
