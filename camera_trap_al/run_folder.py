@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 ARCHIVE = "data/label_archive"
 FOLDERS = (ARCHIVE, "embedding", "classifier", "export", "new_labels_bin", "test_results")
 ARCHIVED_NAME = 60  # bytes kept of a label file's name: Windows takes paths of 259 characters only
-LONGEST_NAME = len(f"round_1000000 (10)_{'x' * ARCHIVED_NAME}")  # of a file that a run comes to write
+LONGEST = len(f"{ARCHIVE}/round_1000000 (10)_{'x' * ARCHIVED_NAME}.new.csv")  # path that a run comes to write
 # What runs of this package and of the 2023 one leave, and a new run would write over.
 RESULTS = (
     *("data/labels.csv", "data/label_archive/*", "embedding/embedding*", "classifier/classifier*"),
@@ -73,7 +73,7 @@ def make(folder: Path) -> None:
             "you may write to.",
             folder,
         ) from error
-    probe = folder / ARCHIVE / f"{'x' * LONGEST_NAME}.txt"
+    probe = folder / "test_results" / f"{'x' * (LONGEST - len('test_results/.new.txt'))}.txt"  # no sign of a run
     with prepared_aside(probe) as prepared:
         prepared.write_bytes(b"camera_trap_al")
     prepared.unlink()

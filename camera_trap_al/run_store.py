@@ -329,7 +329,9 @@ class RunStore:
         with self._transaction() as db:
             db.executemany("INSERT OR REPLACE INTO artefacts VALUES (?, ?, ?)", checksums)
         for artefact in artefacts:
-            aside(self.folder / artefact.file).replace(self.folder / artefact.file)
+            path = self.folder / artefact.file
+            with explained(path):
+                aside(path).replace(path)
 
     def lineage_of(self, file: str) -> dict[str, Any] | None:
         """Say what the artefact in `file` was made from; None if it is missing or not the one that was saved."""
@@ -340,7 +342,8 @@ class RunStore:
         checksum, lineage = found
         path, prepared = self.folder / file, aside(self.folder / file)
         if prepared.exists() and _sha256(prepared) == checksum:
-            prepared.replace(path)
+            with explained(path):
+                prepared.replace(path)
         if not path.exists() or _sha256(path) != checksum:
             logger.warning("%s is missing or not the file that was saved; it is made again.", path)
             return None

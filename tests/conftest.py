@@ -1,6 +1,8 @@
 """Small photo folders made on the spot, and the shared photos where a machine has them."""
 
 import os
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -15,8 +17,12 @@ DATA_VARIABLE = "CAMERA_TRAP_AL_DATA"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what needs the shared photos, or a GPU, on a machine without them."""
-    there = {"data": bool(os.environ.get(DATA_VARIABLE)), "gpu": torch.cuda.is_available()}
+    """Deselect what needs the shared photos, a GPU, or a C compiler on Linux, on a machine without them."""
+    there = {
+        "data": bool(os.environ.get(DATA_VARIABLE)),
+        "gpu": torch.cuda.is_available(),
+        "cc": sys.platform == "linux" and shutil.which("cc") is not None,
+    }
     missing = [name for name, is_there in there.items() if not is_there]
     without = [item for item in items if any(item.get_closest_marker(name) for name in missing)]
     config.hook.pytest_deselected(items=without)

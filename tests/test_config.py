@@ -66,6 +66,8 @@ NEW = {
     "label_column": "Species",
     "new_classes": "refuse",
     "request_rows": "all",
+    "refit": None,
+    "rebuild": False,
 }
 DEFAULTS = {name: None if default is REQUIRED else default for name, default in (SPECIFICATION | NEW).items()}
 
@@ -120,6 +122,8 @@ BAD: dict[str, list[Any]] = {
     "label_column": ["", " Species", 3, None],
     "new_classes": ["", "ask", True, None],
     "request_rows": ["", "some", True, None],
+    "refit": ["", "all", True, 1],
+    "rebuild": ["yes", None, 1],
     "classifier": ["svm", 3, None, LogisticRegression, object()],
 }
 CHECKED_ELSEWHERE = {"embedding_arch", "device"}  # deep_learning knows what there is
@@ -403,7 +407,28 @@ def test_a_resumed_run_keeps_the_network_and_the_seed():
         "embedding_loss_data_strategy",
         "feat_dim",
         "seed",
+        # The first training is done when a run goes on, so that other settings of it could not take effect either.
+        "embedding_train_lr",
+        "embedding_train_weight_decay",
+        "embedding_train_num_epochs",
+        "embedding_train_loader_type",
     }
+
+
+def test_settings_are_told_as_people_write_them_but_not_where_things_lie():
+    told = RunConfig(active_batch=np.int64(7), unlabelled_data=None, pretrained_weights=None).told_settings()
+    assert (told["active_batch"], told["active_learning_strategy"]) == ("7", "'margin'")
+    assert not told.keys() & {
+        "unlabelled_data",
+        "output_dir",
+        "use_checkpoints",
+        "rebuild",
+        "refit",
+        "feat_dim",
+        "seed",
+    }
+    object_given = RunConfig(label_source=lambda query: None).told_settings()["label_source"]
+    assert object_given == "function", "an address in memory would differ at each start"
 
 
 def test_kept_settings_are_plain_values_also_when_numpy_gave_them():

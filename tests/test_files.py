@@ -1,10 +1,21 @@
+import csv
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from camera_trap_al.exceptions import DiskFullError
-from camera_trap_al.files import aside, flush, prepared_aside, size_told, written_aside
+from camera_trap_al.exceptions import DiskFullError, RunFileError
+from camera_trap_al.files import (
+    aside,
+    explained,
+    flush,
+    from_plain_cell,
+    plain_cell,
+    prepared_aside,
+    size_told,
+    write_csv,
+    written_aside,
+)
 
 
 def test_the_file_aside_lies_beside_it_with_its_suffix():
@@ -68,10 +79,35 @@ def test_a_full_disk_is_told_with_the_file_and_leaves_nothing_aside(tmp_path, co
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.npy", "old")]
 
 
-def test_any_other_fault_of_a_disk_stays_what_it_is(tmp_path):
-    with pytest.raises(IsADirectoryError), written_aside(tmp_path / "a.txt") as prepared:
-        prepared.mkdir()
-        prepared.write_text("new")
+def test_any_other_fault_of_a_disk_is_told_with_what_to_do(tmp_path):
+    with pytest.raises(RunFileError, match=r"a\.txt: .*\(Is a directory\).*no label is lost") as caught:
+        with written_aside(tmp_path / "a.txt") as prepared:
+            prepared.mkdir()
+            prepared.write_text("new")
+    assert isinstance(caught.value.__cause__, IsADirectoryError)
+    assert caught.value.path == tmp_path / "a.txt"
+
+
+def test_a_fault_that_is_no_disks_stays_what_it_is(tmp_path):
+    with pytest.raises(ZeroDivisionError), explained(tmp_path):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+49", "-x", "@a", "\tx", "\rx"])
+def test_what_a_spreadsheet_would_compute_is_written_so_that_it_does_not(tmp_path, text):
+    write_csv(tmp_path / "a.csv", ("name", "n"), [(text, -1), ("deer", 2.5)])
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
+        cells = list(csv.reader(file))
+    assert cells == [["name", "n"], ["'" + text, "-1"], ["deer", "2.5"]]  # OWASP's advice; numbers are numbers
+    assert from_plain_cell(cells[1][0]) == text
+    write_csv(tmp_path / "b.csv", ("name",), [(text,)], verbatim=True)
+    with (tmp_path / "b.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file))[1] == [text]
+
+
+@pytest.mark.parametrize("text", ["deer", "", "'deer'", "a=b", "'", "''", "1-2"])
+def test_other_cells_stay_as_they_are(text):
+    assert from_plain_cell(plain_cell(text)) == plain_cell(text) == text
 
 
 @pytest.mark.parametrize(

@@ -436,8 +436,12 @@ def test_all_bad_settings_are_reported_at_once_before_any_work(arguments: dict[s
     assert not Path(arguments["output_dir"]).exists()
 
 
-def test_another_folder_is_refused_on_resume_and_a_moved_one_is_not(
-    arguments: dict[str, Any], truth: dict[str, str], photos: Path, tmp_path: Path
+def test_another_folder_is_ignored_or_refused_on_resume_and_a_moved_one_is_not(
+    arguments: dict[str, Any],
+    truth: dict[str, str],
+    photos: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     run_active_learning(**arguments, max_labels=5, label_source=Oracle(truth))
     moved = tmp_path / "moved" / "photos"
@@ -449,8 +453,15 @@ def test_another_folder_is_refused_on_resume_and_a_moved_one_is_not(
     assert result.labels_given == 10
     for index in range(4):
         noise_photo(tmp_path / "other" / "site" / f"other_{index}.jpg", 0, np.random.default_rng(index + 100))
+    arguments |= {"unlabelled_data": str(tmp_path / "other"), "max_labels": 15}
+    result = run_active_learning(**arguments, label_source=Oracle(truth))
+    assert result.labels_given == 15, "as with the folder that the run has"
+    ignored = [record for record in caplog.records if record.getMessage().startswith("unlabelled_data=")]
+    assert [record.levelname for record in ignored] == ["WARNING"]
+    assert f"still in {moved}" in ignored[0].getMessage()
+    moved.unlink()
     with pytest.raises(CheckpointError, match="looks like another"):
-        run_active_learning(**arguments | {"unlabelled_data": str(tmp_path / "other")})
+        run_active_learning(**arguments, label_source=Oracle(truth))
 
 
 def test_the_log_shows_with_the_documented_recipe_alone(arguments: dict[str, Any], tmp_path: Path) -> None:

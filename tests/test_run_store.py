@@ -13,7 +13,7 @@ import pytest
 
 from camera_trap_al import files
 from camera_trap_al.config import RunConfig
-from camera_trap_al.exceptions import CheckpointError, DiskFullError, LabelFileError
+from camera_trap_al.exceptions import CheckpointError, DiskFullError, LabelFileError, RunFileError
 from camera_trap_al.files import aside
 from camera_trap_al.photo_folders import FolderScan, scan_data_folders
 from camera_trap_al.pools import UNLABELLED, Role
@@ -195,17 +195,28 @@ def cut_short(database: Path) -> None:
     database.write_bytes(database.read_bytes()[:4096])
 
 
-def a_folder(database: Path) -> None:
-    database.unlink()
-    database.mkdir()
-
-
-@pytest.mark.parametrize("damage", [garbage, cut_short, a_folder])
+@pytest.mark.parametrize("damage", [garbage, cut_short])
 def test_a_damaged_database_is_a_checkpoint_error(config, store, damage):
     damage(store.database)
-    with pytest.raises(CheckpointError, match="the run database cannot be used") as caught:
+    with pytest.raises(CheckpointError, match=r"the run database is damaged .* rebuild=True") as caught:
         RunStore.open(config).n_rounds()
     assert caught.value.path == store.database
+
+
+def test_a_page_that_is_damaged_is_found_at_the_start(config, store):
+    store.register(scans_of(train=["deer/1.jpg"], unlabelled=[f"a/{number}.jpg" for number in range(5000)]))
+    with store.database.open("r+b") as file:
+        file.seek(store.database.stat().st_size // 2)
+        file.write(b"\xff" * 4096)
+    with pytest.raises(CheckpointError, match="the run database is damaged"):
+        RunStore.open(config)
+
+
+def test_a_database_in_the_place_of_which_there_is_a_folder_cannot_be_used(config, store):
+    store.database.unlink()
+    store.database.mkdir()
+    with pytest.raises(RunFileError, match="Is a directory"):
+        RunStore.open(config)
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda database: database.write_bytes(b"")])
@@ -458,7 +469,15 @@ def test_the_accepted_file_is_archived_byte_for_byte(store, register):
     store.commit(store.ask(np.array([3])), Answer({3: DEER}, source="my labels.csv", file_content=content))
     store.commit(store.ask(np.array([4])), Answer({4: DEER}, source="known labels"))
     archive = store.folder / "data" / "label_archive"
-    assert files_in(archive) == {"round_0001_my labels.csv"}
+    assert files_in(archive) == {
+        "round_0001_my labels.csv",
+        "accepted/round_0001.csv",
+        "accepted/round_0002.csv",
+    }
+    assert read_csv(archive / "accepted" / "round_0002.csv") == [
+        ["path", "label"],
+        ["unlabelled_data/north/5.jpg", "deer"],
+    ]
     assert (archive / "round_0001_my labels.csv").read_bytes() == content
 
 
@@ -568,10 +587,11 @@ def test_files_of_one_name_are_archived_side_by_side(store, register):
     for row, content in ((3, b"one"), (4, b"two"), (5, b"two")):
         store.commit(query, Answer({row: DEER}, is_partial=True, source="labels.csv", file_content=content))
     archive = store.folder / "data" / "label_archive"
-    assert {name: (archive / name).read_bytes() for name in files_in(archive)} == {
+    assert {path.name: path.read_bytes() for path in archive.glob("*.csv")} == {
         "round_0001_labels.csv": b"one",
         "round_0001 (2)_labels.csv": b"two",
     }
+    assert len(list((archive / "accepted").iterdir())) == 3, "what was taken, in three parts"
 
 
 def test_the_last_label_cannot_be_taken_away(store):
@@ -605,7 +625,7 @@ def test_a_file_name_of_any_length_is_archived(store, register):
     name = "狐" * 83 + ".csv"
     assert len(name.encode()) <= 255
     store.commit(store.ask(np.array([3])), Answer({3: DEER}, source=name, file_content=b"labels"))
-    (archived,) = (store.folder / "data" / "label_archive").iterdir()
+    (archived,) = (store.folder / "data" / "label_archive").glob("*.csv")
     assert archived.read_bytes() == b"labels" and archived.name.endswith("狐.csv")
 
 
@@ -722,6 +742,7 @@ def test_a_kill_keeps_the_question_before_the_commit_and_the_labels_after_it(con
     scans = scans_of(train=["boar/1.jpg", "deer/1.jpg"], unlabelled=[f"a/{number}.jpg" for number in range(2000)])
     asked = store.register(scans).pools.unlabelled[::2]
     store.ask(asked)
+    store.close()
     killed = subprocess.run([sys.executable, "-c", CHILD, str(store.folder), when], capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     hot_journal = store.database.with_name("run.sqlite-journal")
@@ -736,7 +757,8 @@ def test_a_kill_keeps_the_question_before_the_commit_and_the_labels_after_it(con
         assert resumed.open_query() is None
         assert (targets[asked] == DEER).all()
         assert resumed.n_rounds() == 1
-    assert files_in(store.folder) == {"data/run.sqlite", "data/label_archive/round_0001_a.csv"}
+    kept = {"round_0001_a.csv", "accepted/round_0001.csv"}  # before the commit: no harm if the commit never comes
+    assert files_in(store.folder) == {"data/run.sqlite"} | {f"data/label_archive/{name}" for name in kept}
 
 
 # --- what people read

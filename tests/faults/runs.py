@@ -1,9 +1,10 @@
-"""Small runs that are killed at one change of a file each, and go on; `test_faults.py` starts this with kill_at.c loaded.
+"""Small runs that are killed at a change of a file each, and go on; `test_faults.py` starts this with kill_at.c loaded.
 
     LD_PRELOAD=kill_at.so python runs.py SCENE FOLDER    # points on stdin, one JSON line out for each
 
-A point is "0 0", which lists the changes of an undisturbed run, or "NUMBER HALF": the change that the process dies at, and
-whether half of it is done. The processes are forked from this one, which has everything imported and computed nothing yet.
+A point is "0 0", which lists the changes of an undisturbed run, or "NUMBER HALF": the change that the process dies at,
+and whether half of it is done. The processes are forked from this one, which has everything imported and computed
+nothing yet.
 """
 
 import builtins
@@ -13,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import sys
 import traceback
@@ -95,7 +97,7 @@ def settings(photos: Path, run: Path) -> dict[str, Any]:
 
 
 def season(photos: Path, run: Path) -> None:
-    """Some rounds in one go, with finetuning after each, predictions before each question, a skip and an unusable one."""
+    """Some rounds in one go: finetuning after each, predictions before each question, a skip and an unusable photo."""
     builtins.input = Person(run)
     run_active_learning(**settings(photos, run), max_labels=7, predict_pool="rounds")
 
@@ -150,7 +152,7 @@ def parts_of(file: Path) -> Iterator[bytes]:
         yield file.read_bytes()
 
 
-def in_a_child(work: Callable[[], None], log: Path) -> int:
+def in_a_child(work: Callable[[], object], log: Path) -> int:
     """Do `work` in a forked process with its output in `log`; return how that ended."""
     child = os.fork()
     if child == 0:
@@ -169,39 +171,57 @@ def in_a_child(work: Callable[[], None], log: Path) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+class Stage:
+    """Where a scene is played, once for each point.
+
+    Parameters
+    ----------
+    scene
+        What is played.
+    folder
+        Where.
+    """
+
+    def __init__(self, scene: Callable[[Path, Path], None], folder: Path) -> None:
+        self._scene = scene
+        self._folder = folder
+        self._photos, self._run = folder / "photos", folder / "run"
+
+    def play(self, number: int, half: int) -> dict[str, Any]:
+        """Play it, killed at a change if `number` is not 0 and then to its end; say how that went."""
+        for leftover in (self._photos, self._run):
+            shutil.rmtree(leftover, ignore_errors=True)
+        FORMAT_1["write_photos"](self._photos)
+        log, changes = self._folder / "log.txt", self._folder / "changes.txt"
+        changes.touch()
+        report: dict[str, Any] = {"status": in_a_child(lambda: self._watched(number, half, changes), log)}
+        if number == 0:
+            return report | {"changes": changes.read_text().splitlines(), "log": log.read_text(), **self._end(log)}
+        report["log"] = "" if report["status"] == -signal.SIGKILL else log.read_text(errors="replace")
+        report["resumed"] = in_a_child(lambda: self._scene(self._photos, self._run), log)
+        return report | (self._end(log) if report["resumed"] == 0 else {"log": log.read_text(errors="replace")})
+
+    def _watched(self, number: int, half: int, changes: Path) -> None:
+        lines = os.open(changes, os.O_WRONLY | os.O_TRUNC)
+        below, left_alone = str(self._run).encode(), str(self._run / BIN).encode()
+        ctypes.CDLL(None).watch(below, left_alone, ctypes.c_long(number), half, lines)
+        self._scene(self._photos, self._run)
+
+    def _end(self, log: Path) -> dict[str, Any]:
+        end = self._folder / "end.json"
+        in_a_child(lambda: end.write_text(json.dumps(outcome(self._run))), log)  # here torch must compute nothing
+        return {"end": json.loads(end.read_text())}
+
+
 def main() -> None:
-    """Run the scene once for each point on stdin."""
+    """Play the scene once for each point on stdin."""
     load(HERE.parent / "sixteen_pixels.py")["put_in_place"]()
     embedding_parts.PART_SIZE = 8  # several files of a few photos
     evaluation._draw = lambda report, path: path.write_bytes(b"drawn")  # matplotlib would take half of the time
-    scene, folder = SCENES[sys.argv[1]], Path(sys.argv[2])
-    photos, run, log, end = folder / "photos", folder / "run", folder / "log.txt", folder / "end.json"
-    preloaded = ctypes.CDLL(None)
-
-    def killed(number: int, half: int, lines: int) -> None:
-        preloaded.watch(str(run).encode(), str(run / BIN).encode(), ctypes.c_long(number), half, lines)
-        scene(photos, run)
-
-    def to_the_end() -> None:
-        scene(photos, run)
-        end.write_text(json.dumps(outcome(run)))
-
+    stage = Stage(SCENES[sys.argv[1]], Path(sys.argv[2]))
     for line in sys.stdin:
         number, half = map(int, line.split())
-        for leftover in (photos, run):
-            shutil.rmtree(leftover, ignore_errors=True)
-        FORMAT_1["write_photos"](photos)
-        changes = folder / "changes.txt"
-        lines = os.open(changes, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        status = in_a_child(lambda: killed(number, half, lines), log)
-        os.close(lines)
-        report: dict[str, Any] = {"status": status, "log": log.read_text(errors="replace") if status != -9 else ""}
-        if number == 0:
-            report |= {"changes": changes.read_text().splitlines(), "end": outcome(run)}
-        else:
-            report |= {"resumed": in_a_child(to_the_end, log)}
-            report |= {"end": json.loads(end.read_text())} if report["resumed"] == 0 else {"log": log.read_text()}
-        print(json.dumps(report), flush=True)
+        print(json.dumps(stage.play(number, half)), flush=True)
 
 
 if __name__ == "__main__":
