@@ -229,7 +229,7 @@ def loading(photos: list[Path], sizes: Sizes, device: torch.device) -> Iterator[
     images = torch.randn(batch, 3, 224, 224, device=device).contiguous(memory_format=torch.channels_last)
     targets = torch.arange(batch, device=device) % 20
     loss, generator = TripletLoss("random", 1.0), torch.Generator(device).manual_seed(1)
-    normalise = Normalisation(np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225]))
+    normalise = Normalisation(np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225]), device)
 
     def step(images: Tensor) -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):

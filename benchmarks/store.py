@@ -45,7 +45,8 @@ MOST_GIGABYTES = 2
 @contextmanager
 def opened(folder: Path) -> Iterator[RunStore]:
     """Open the run in a folder."""
-    yield RunStore.open(RunConfig(output_dir=folder, seed=1))
+    with RunStore.open(RunConfig(output_dir=folder, seed=1)) as store:
+        yield store
 
 
 class Laps:

@@ -4,13 +4,16 @@ import logging
 import os
 import shutil
 import subprocess
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from camera_trap_al.exceptions import ConfigError
 
-__all__ = ["choose_device", "describe_device", "gpu_advice"]
+__all__ = ["choose_device", "describe_device", "gpu_advice", "repeatable"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +49,23 @@ def choose_device(name: str | None) -> torch.device:
     if advice is not None:
         logger.warning(advice)
     return torch.device("cpu")
+
+
+@contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """Have a CUDA GPU add up numbers in the same order each time, within the block; the CPU does so anyway."""
+    if device.type != "cuda":
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by torch at each matrix product
+    was = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*deterministic")  # what has no such way is used as it is
+            yield
+    finally:
+        torch.use_deterministic_algorithms(was[0], warn_only=was[1])
 
 
 def gpu_advice() -> str | None:

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from camera_trap_al.config import RunConfig, TrainingStage
 from camera_trap_al.deep_learning.batches import EvaluationBatch, evaluation_batches, on_its_way, training_batches
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder, batch_sampler
+from camera_trap_al.deep_learning.device import repeatable
 from camera_trap_al.deep_learning.embedder import Embedder
 from camera_trap_al.deep_learning.guards import BatchNorms
 from camera_trap_al.deep_learning.losses import build_loss
@@ -131,7 +132,7 @@ class EmbeddingTrainer(Embedder):
             self._config.balanced_loader_num_samples,
             groups=dataset.groups(rows),
         )
-        with _seeded(_torch_seed(rng), self.device):
+        with _seeded(_torch_seed(rng), self.device), repeatable(self.device):
             training = self._new_training(dataset, rows, stage, _torch_seed(rng))
             for epoch in range(1, stage.num_epochs + 1):
                 title = f"{stage.name} epoch {epoch}/{stage.num_epochs}"
@@ -192,7 +193,7 @@ class EmbeddingTrainer(Embedder):
         """Embed (n, 224, 224, 3) uint8 images; the result stays on the device."""
         net = self.net.embedding if isinstance(self.net, SoftmaxNet) else self.net
         net.eval()
-        with _full_precision(), torch.inference_mode(), autocast(self.device, precision):
+        with _full_precision(), repeatable(self.device), torch.inference_mode(), autocast(self.device, precision):
             embeddings: Tensor = net(normalise.of_bytes(images.to(self.device, non_blocking=True)))
             return embeddings.float()
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from camera_trap_al.deep_learning import device as device_module
-from camera_trap_al.deep_learning.device import choose_device, describe_device, gpu_advice
+from camera_trap_al.deep_learning.device import choose_device, describe_device, gpu_advice, repeatable
 from camera_trap_al.exceptions import ConfigError
 
 
@@ -118,3 +118,20 @@ def test_devices_are_described_for_people(monkeypatch):
 def test_cuda_is_taken_when_it_works():
     assert choose_device(None).type == "cuda" and gpu_advice() is None
     assert describe_device(choose_device(None)) == torch.cuda.get_device_name(0)
+
+
+def test_on_the_cpu_nothing_is_changed_to_be_repeatable():
+    with repeatable(torch.device("cpu")):
+        assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("was", [False, True])
+def test_on_a_gpu_numbers_are_added_in_one_order_within_the_block_alone(was):
+    torch.use_deterministic_algorithms(was, warn_only=was)
+    try:
+        with repeatable(torch.device("cuda")):
+            assert torch.are_deterministic_algorithms_enabled()
+        assert torch.are_deterministic_algorithms_enabled() == was
+    finally:
+        torch.use_deterministic_algorithms(False)

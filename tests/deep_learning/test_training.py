@@ -64,6 +64,7 @@ def test_the_optimisers_moments_are_given_on_the_cpu(new_training, dataset):
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 @pytest.mark.parametrize("strategy", ["hardest", "random", "semi_hard"])
 def test_no_step_waits_for_the_gpu(new_training, dataset, strategy):
     training, batches = new_training("cuda", embedding_loss_data_strategy=strategy)
