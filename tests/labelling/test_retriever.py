@@ -152,6 +152,12 @@ def test_a_failed_commit_is_let_through_and_nothing_is_called_loaded(labels, mon
     assert LOADED not in capsys.readouterr().out
 
 
+def test_n_has_added_photos_taken_in_and_reads_nothing(labels, monkeypatch, capsys):
+    put(labels, "x.csv", GOOD)
+    assert converse(labels, monkeypatch, "n\n") == (Answer(look_again=True), [])
+    assert "n to take in photos that were added" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("typed", ["q\n", " Q \n"])
 def test_q_stops_and_reads_nothing(labels, monkeypatch, typed):
     put(labels, "x.csv", GOOD)

@@ -24,7 +24,9 @@ def looks(monkeypatch) -> list:
 def nothing() -> None: ...
 
 
-@pytest.mark.parametrize(("typed", "word"), [("\n", ""), ("p\n", "p"), ("Q\n", "q"), ("deer\n\n", ""), ("", "q")])
+@pytest.mark.parametrize(
+    ("typed", "word"), [("\n", ""), ("p\n", "p"), ("Q\n", "q"), ("N\n", "n"), ("deer\n\n", ""), ("", "q")]
+)
 def test_enter_waits_for_a_word_that_means_something(place, monkeypatch, capsys, typed, word):
     monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
     assert Enter().next_word("Press enter", place) == word
