@@ -125,6 +125,7 @@ def outcome(run: Path) -> dict[str, Any]:
         for table, statement in TABLES.items():
             rows = [list(row) for row in db.execute(statement)]
             found[table] = [row for row in rows if row[0] not in IGNORED_SETTINGS]
+    found["settings"] = json.dumps(found["settings"]).replace(str(run.parent), "")  # where it lies
     for file in sorted(run.rglob("*")):
         name = str(file.relative_to(run))
         if file.is_file() and name != "data/run.sqlite" and not name.startswith(("cache", "embedding/parts")):
