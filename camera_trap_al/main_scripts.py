@@ -218,8 +218,8 @@ def run_active_learning(
         Photos that ``timelapse_selector.csv`` lists: ``"all"``, or the ``"changed"`` ones, whose selection is new or
         over; Timelapse leaves all others as they are.
     refit
-        ``"pixel_stats"``: when a run is continued, the mean and standard deviation that photos are standardised with
-        are measured anew, the network is finetuned with them, and all photos are embedded again.
+        ``"pixel_stats"``: if photos have been added since the mean and standard deviation of the pixels were measured,
+        they are measured anew, the network is finetuned with them, and all photos are embedded again.
     rebuild
         Whether the database of the run, which is damaged or gone, is first made anew from ``data/labels.csv`` and
         ``data/label_archive``. What is left of the old one is kept beside it.

@@ -27,7 +27,7 @@ BATCH = 256
 MUCH_GROWTH = 1.2  # from here on it is told how far the photos are from what was measured
 
 STORED_AS = "pixel_statistics"
-N_MEASURED, N_TOLD = "pixel_statistics_of", "pixel_drift_told_of"  # how many photos there were then
+N_MEASURED, N_TOLD = "pixel_statistics_of", "pixel_drift_told_of"  # how many photos were registered then
 
 
 class PixelStatistics:
@@ -75,7 +75,9 @@ class PixelStatistics:
         known = store.recall(STORED_AS)
         if known is not None:
             self._take(known)
-            self.is_to_be_measured = self._config.refit == "pixel_stats"
+            # Only if photos have come since: the same call, repeated after a kill, must not do it again.
+            has_grown = len(self._dataset) > (store.recall(N_MEASURED) or 0)
+            self.is_to_be_measured = self._config.refit == "pixel_stats" and has_grown
 
     def _take(self, mean_and_std: tuple[list[float], list[float]]) -> None:
         mean, std = (np.array(each, np.float32) for each in mean_and_std)
@@ -85,17 +87,16 @@ class PixelStatistics:
 
     def measure(self, store: RunStore | None) -> None:
         """Measure and freeze them: all photos together, or 20,000 drawn by lot, each weighing the same."""
-        n_photos = len(self._dataset.pools.usable)
         with stage(logger, "Measuring pixel mean and standard deviation"):
             mean_and_std = measure_pixels(self._dataset.cache, self.sample())
         if store is not None:
-            store.remember(N_MEASURED, n_photos)
             store.remember(STORED_AS, mean_and_std)
+            store.remember(N_MEASURED, len(self._dataset))  # last: without it, they are measured again
         self._take(mean_and_std)
 
     def tell_drift(self, store: RunStore) -> None:
         """Warn when there are over 20 % more photos than were measured, once for so many, of how different they are."""
-        n_photos = len(self._dataset.pools.usable)
+        n_photos = len(self._dataset)
         n_measured, n_told = store.recall(N_MEASURED), store.recall(N_TOLD) or 0
         if n_measured is None:  # a run of an earlier version
             store.remember(N_MEASURED, n_photos)
@@ -104,7 +105,7 @@ class PixelStatistics:
                 now = measure_pixels(self._dataset.cache, self.sample())
             store.remember(N_TOLD, n_photos)
             logger.warning(
-                "There are %d photos now and were %d when their pixels were measured. Mean and standard deviation of "
+                "The run has %d photos now and had %d when their pixels were measured. Mean and standard deviation of "
                 "the colours are %s and would be %s now. The run keeps them; a start with refit='pixel_stats' takes "
                 "the new ones, finetunes the network with them and embeds all photos again.",
                 n_photos,
