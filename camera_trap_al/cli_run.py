@@ -23,7 +23,7 @@ SETTINGS = signature(run_active_learning).parameters
 # A setting belongs to the first group whose pattern is in its name.
 GROUPS = {
     "photos and results": "_data$|output_dir|use_checkpoints|validate|predict_pool|refit|rebuild",
-    "questions and labels": "label|^class_aliases$|classes$|request_rows|active_|candidate_pool",
+    "questions and labels": "label|^(new_)?classes$|^class_aliases$|request_rows|active_|candidate_pool",
     "the network": "embedding|pretrained|balanced|feat_dim|batchnorm|finetuning",
     "everything else": "",
 }
