@@ -62,10 +62,11 @@ class EmbeddingParts:
         try:
             with file.open("rb") as opened, np.load(opened) as saved:  # closed whatever np.load finds
                 part = {name: saved[name] for name in FIELDS}  # the whole of it, so that its checksums are tested
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            is_ours = part["network"] == self.network and part["rows"].max(initial=-1) < len(self._file_of)
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             logger.warning("%s is damaged and is made again (%s).", file, error)
             return None
-        return part if part["network"] == self.network and part["rows"].max() < len(self._file_of) else None
+        return part if is_ours else None
 
     def _enter(self, file: Path, part: Mapping[str, Any]) -> None:
         rows = part["rows"]

@@ -1,4 +1,5 @@
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,6 +99,11 @@ def test_files_of_another_network_are_removed(new_parts, dataset, tmp_path, mean
     assert not list((tmp_path / "parts").glob("*.npz"))
 
 
+def write_plain_array(file: Path) -> None:
+    with file.open("wb") as opened:
+        np.save(opened, np.arange(3))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -106,8 +112,10 @@ def test_files_of_another_network_are_removed(new_parts, dataset, tmp_path, mean
         lambda file: file.write_bytes(file.read_bytes().replace(b"\x00\x00\x80\x3f", b"\x00\x00\x00\x00") + b"x"),
         lambda file: file.write_bytes(file.read_bytes()[:900] + b"\xff\xff" + file.read_bytes()[902:]),
         lambda file: np.savez(file, rows=np.arange(3)),
+        lambda file: write_plain_array(file),
+        lambda file: np.savez(file, **{**np.load(file), "rows": np.array(["a", "b"])}),
     ],
-    ids=["empty", "cut off", "longer", "changed", "of other content"],
+    ids=["empty", "cut off", "longer", "changed", "of other content", "a plain array", "rows that are no numbers"],
 )
 def test_a_damaged_file_is_made_again(new_parts, dataset, tmp_path, caplog, damage, mean_colours):
     new_parts().extract(mean_colours(2), dataset, ALL, "fp32")
