@@ -567,7 +567,13 @@ def test_initial_labels_are_training_labels_and_no_answers(config, store, regist
     pools = register(RunStore.open(config)).pools
     assert pools.labelled.tolist() == [0, 1, 2, 3, 4] and len(pools.answered) == 0
     assert pools.is_set_aside[5]
-    assert files_in(store.folder / "data" / "label_archive") == {"initial_old.csv"}
+    archive = store.folder / "data" / "label_archive"
+    assert files_in(archive) == {"initial_old.csv", "accepted/initial.csv"}
+    assert read_csv(archive / "accepted" / "initial.csv")[1:] == [
+        ["unlabelled_data/north/4.jpg", "fox"],
+        ["unlabelled_data/north/5.jpg", "boar"],
+        ["unlabelled_data/south/7.jpg", "unusable"],
+    ]
     assert [event[:3] for event in events_of(store)] == [(None, row, "initial") for row in (3, 4, 5)]
 
 
@@ -578,6 +584,7 @@ def test_initial_labels_of_a_start_that_failed_bind_nobody(tmp_path, register):
     store.take_initial_labels({3: FOX}, "old.csv", None)
     again = RunStore.open(config)
     assert events_of(again) == []
+    assert not (again.folder / "data" / "label_archive" / "accepted" / "initial.csv").exists()
     assert register(again).pools.targets.tolist() == TARGETS
 
 
