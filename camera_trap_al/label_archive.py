@@ -103,9 +103,7 @@ def read_labels(file: Path) -> Iterator[tuple[Role, str, str]]:
         for cells in reader:
             data_set, _, below = cells[0].partition("/") if cells else ("", "", "")
             if len(cells) != len(LABEL_COLUMNS) or data_set not in roles or leaves_its_folder(below):
-                raise ValueError(
-                    f"line {reader.line_num}, {','.join(cells)[:200]!r}, is no photo of a run and its label"
-                )
+                raise ValueError(f"line {reader.line_num} is no photo and its label: {','.join(cells)[:200]!r}")
             yield roles[data_set], below, from_plain_cell(cells[1])
     except (OSError, ValueError, csv.Error) as error:
         raise CheckpointError(

@@ -88,6 +88,7 @@ def store_answer(db: sqlite3.Connection, query: Query, answer: Answer, happened_
     """
     is_open = db.execute("SELECT 1 FROM queries WHERE round = ? AND answered_at IS NULL", (query.round,)).fetchone()
     answered = {int(row) for row in (*answer.labels, *answer.skipped, *answer.unusable)}
+    answered.intersection_update(query.rows.tolist())  # others that are unusable were answered before
     asked = db.execute("SELECT photo_row, position, is_answered FROM query_rows WHERE round = ?", (query.round,))
     taken = [(position, is_answered) for row, position, is_answered in asked if row in answered]
     if not is_open or any(is_answered for _, is_answered in taken):

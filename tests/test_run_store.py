@@ -511,6 +511,14 @@ def test_a_part_of_an_answer_is_kept_and_the_rest_stays_asked(store, register):
     assert (store.open_query(), store.n_rounds()) == (None, 1)
 
 
+def test_what_one_part_of_an_answer_labelled_the_next_may_call_unusable(store, register):
+    register(store)
+    store.commit(store.ask(np.array([7, 3])), Answer({3: DEER}, is_partial=True))
+    store.commit(store.open_query(), Answer({7: FOX}, unusable=(3,)))
+    assert register(store).pools.is_set_aside[3]
+    assert (store.open_query(), store.n_rounds()) == (None, 1)
+
+
 def test_skipped_photos_are_known_by_the_round(store, register):
     register(store)
     store.commit(store.ask(np.array([7, 3])), Answer({7: FOX}, skipped=(3,)))
