@@ -109,24 +109,6 @@ def test_a_run_is_resumed_with_what_it_kept(config, store, caplog):
     assert caplog.messages == [f"Going on with the run in {store.folder}"]
 
 
-def test_kept_settings_stay_in_force_with_one_warning_per_differing_value(tmp_path, caplog):
-    def opened(**settings) -> RunStore:
-        return RunStore.open(RunConfig(output_dir=tmp_path / "run", **settings))
-
-    begin(opened(feat_dim=8, embedding_loss_type="siamese", embedding_loss_data_strategy="hard_pair", seed=5))
-    caplog.clear()
-    resumed = opened(
-        embedding_loss_type="siamese", feat_dim=16, embedding_arch="vgg11", active_batch=7, embedding_loss_margin=1
-    )
-    warned = [record.getMessage().partition(" is ignored")[0] for record in caplog.records]
-    assert warned == ["embedding_arch='vgg11'", "embedding_loss_data_strategy='random'", "feat_dim=16"]
-    assert all("keeps it. To change it, start a new run" in message for message in caplog.messages)
-    kept = resumed.config
-    assert (kept.feat_dim, kept.embedding_arch, kept.embedding_loss_data_strategy) == (8, "resnet18", "hard_pair")
-    assert kept.seed == 5  # none was asked for this time, so that nothing is ignored
-    assert kept.active_batch == 7
-
-
 def test_a_start_that_failed_before_its_first_model_binds_nobody(config, tmp_path, register, photo_folders, caplog):
     """Such as one whose weights could not be downloaded: its advice, to change a setting, must work."""
     failed = RunStore.open(RunConfig(output_dir=tmp_path / "run", feat_dim=8, seed=5))
@@ -154,26 +136,6 @@ def test_an_open_query_can_be_trimmed(store, register):
     store.ask(np.array([5, 3, 4]))
     assert store.open_query(2).rows.tolist() == [5, 3]
     assert store.open_query().rows.tolist() == [5, 3, 4]
-
-
-def test_another_seed_is_ignored_with_a_warning(config, store, tmp_path, caplog):
-    resumed = RunStore.open(RunConfig(output_dir=tmp_path / "run", seed=2))
-    assert resumed.config.seed == 1
-    assert "seed=2 is ignored" in caplog.text
-
-
-def test_settings_that_numpy_gave_can_be_resumed(tmp_path, caplog):
-    for _ in range(2):
-        store = RunStore.open(
-            RunConfig(
-                output_dir=tmp_path / "run",
-                feat_dim=np.int64(8),
-                use_pretrained=np.bool_(False),
-                embedding_loss_margin=np.float32(0.1),
-            )
-        )
-    assert (store.config.feat_dim, store.config.use_pretrained) == (8, False)
-    assert caplog.messages == []
 
 
 def test_a_run_of_a_newer_format_is_refused_and_left_alone(config, store):
