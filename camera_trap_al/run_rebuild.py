@@ -93,7 +93,8 @@ def _rebuild(config: RunConfig, database: Path) -> None:
     with explained(database):
         _keep_old(database)
         prepared.replace(database)
-    lost = [f"{name}={value!r}" for name, value in config.kept_settings().items() if name not in salvaged]
+    given = config.kept_settings().items()
+    lost = [f"{name}={value!r}" for name, value in given if name not in salvaged and value is not None]  # None: drawn
     if lost:
         logger.warning("What the run began with cannot be read any more; these are kept instead: %s", ", ".join(lost))
     logger.warning(
