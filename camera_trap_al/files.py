@@ -115,12 +115,16 @@ def _remove(leftover: Path) -> None:
 
 def plain_cell(text: str) -> str:
     """Put an apostrophe before what a spreadsheet would take for a formula, and compute, when it opens the file."""
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+    return f"'{text}" if _is_formula_after_apostrophes(text) else text
 
 
 def from_plain_cell(cell: str) -> str:
     """Give back the text that `plain_cell` was given."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA_STARTS) else cell
+    return cell[1:] if cell.startswith("'") and _is_formula_after_apostrophes(cell) else cell
+
+
+def _is_formula_after_apostrophes(text: str) -> bool:
+    return text.lstrip("'").startswith(FORMULA_STARTS)  # a name may begin with one: it gets another, to be told apart
 
 
 def write_csv(

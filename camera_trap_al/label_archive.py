@@ -1,20 +1,22 @@
-"""What a run keeps of every answer beside its database: the file as it came, and what was taken from it."""
+"""What a run keeps beside its database of every label it was given: the file as it came, and what was taken from it."""
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 
 from camera_trap_al.exceptions import CheckpointError
 from camera_trap_al.files import from_plain_cell, plain_cell, written_aside
+from camera_trap_al.photo_table import leaves_its_folder
 from camera_trap_al.pools import Role
 from camera_trap_al.query import SKIP, UNUSABLE, Answer, Query
 from camera_trap_al.run_folder import ARCHIVE, ARCHIVED_NAME
 
-__all__ = ["ACCEPTED", "LABEL_COLUMNS", "keep_answer", "keep_file", "read_labels"]
+__all__ = ["ACCEPTED", "INITIAL", "LABEL_COLUMNS", "keep_answer", "keep_file", "keep_initial", "read_labels"]
 
 ACCEPTED = f"{ARCHIVE}/accepted"
+INITIAL = f"{ACCEPTED}/initial.csv"  # labels known before the run asked anything
 LABEL_COLUMNS = ("path", "label")  # of data/labels.csv, and of what was accepted
 
 
@@ -36,6 +38,12 @@ def keep_answer(folder: Path, query: Query, answer: Answer) -> None:
     _keep(folder / ACCEPTED, name, ".csv", _accepted(query, answer))
 
 
+def keep_initial(folder: Path, labels: Iterable[tuple[str, str]]) -> None:
+    """Keep what was known before the run asked anything: the path and label of each photo of the unlabelled folder."""
+    with written_aside(folder / INITIAL) as prepared:
+        prepared.write_bytes(_content(labels))
+
+
 def keep_file(folder: Path, prefix: str, name: str, content: bytes) -> None:
     """Keep a label file, byte for byte, under the end of its name."""
     kept_name = Path(name).name.encode()[-ARCHIVED_NAME:].decode(errors="ignore")
@@ -43,15 +51,19 @@ def keep_file(folder: Path, prefix: str, name: str, content: bytes) -> None:
 
 
 def _keep(folder: Path, prefix: str, suffix: str, content: bytes) -> None:
-    """Keep a file, under another name if there is one of this name with other content."""
+    """Keep a file, under another name if there is one of this name, unless that holds the same.
+
+    Only the last one is compared: what is said, changed, and said again must stand behind the change.
+    """
+    last = None
     for number in count(1):
         path = folder / f"{prefix}{'' if number == 1 else f' ({number})'}{suffix}"
         if not path.exists():
-            with written_aside(path) as prepared:
-                prepared.write_bytes(content)
-            return
-        if path.read_bytes() == content:
-            return
+            break
+        last = path
+    if last is None or last.read_bytes() != content:
+        with written_aside(path) as prepared:
+            prepared.write_bytes(content)
 
 
 def _accepted(query: Query, answer: Answer) -> bytes:
@@ -60,10 +72,14 @@ def _accepted(query: Query, answer: Answer) -> bytes:
     paths |= dict(zip(query.rows.tolist(), query.paths, strict=True))
     said = {row: classes[class_id] for row, class_id in {**answer.labels, **answer.corrections}.items()}
     said |= dict.fromkeys(answer.skipped, SKIP) | dict.fromkeys(answer.unusable, UNUSABLE)
+    return _content((paths[row], name) for row, name in said.items())
+
+
+def _content(labels: Iterable[tuple[str, str]]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(LABEL_COLUMNS)
-    writer.writerows((f"{Role.UNLABELLED.argument}/{paths[row]}", plain_cell(name)) for row, name in said.items())
+    writer.writerows((f"{Role.UNLABELLED.argument}/{path}", plain_cell(name)) for path, name in labels)
     return text.getvalue().encode()
 
 
@@ -73,20 +89,26 @@ def read_labels(file: Path) -> Iterator[tuple[Role, str, str]]:
     Raises
     ------
     CheckpointError
-        If it is not such a file.
+        If it is not such a file, or breaks off, or a path in it leaves its folder.
     """
     roles = {role.argument: role for role in Role}
     try:
-        with file.open(newline="", encoding="utf-8") as opened:
-            reader = csv.reader(opened, strict=True)
-            if tuple(next(reader, ())) != LABEL_COLUMNS:
-                raise KeyError("its columns")
-            for path, label in reader:
-                data_set, _, below = path.partition("/")
-                yield roles[data_set], below, from_plain_cell(label)
-    except (OSError, ValueError, KeyError, csv.Error) as error:
+        text = file.read_bytes().decode("utf-8-sig")  # Excel puts a signature before what it saves
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        header = tuple(next(reader, ()))
+        if header != LABEL_COLUMNS:
+            raise ValueError(f"its first line is {','.join(header)[:60]!r}")
+        if not text.endswith(("\n", "\r")):
+            raise ValueError("it breaks off in its last line")
+        for cells in reader:
+            data_set, _, below = cells[0].partition("/") if cells else ("", "", "")
+            if len(cells) != len(LABEL_COLUMNS) or data_set not in roles or leaves_its_folder(below):
+                raise ValueError(f"line {reader.line_num} is no photo and its label: {','.join(cells)[:200]!r}")
+            yield roles[data_set], below, from_plain_cell(cells[1])
+    except (OSError, ValueError, csv.Error) as error:
         raise CheckpointError(
             f"{file}: the labels in it cannot be read ({error}). Put back a copy of the file as the run wrote it: "
-            f"columns {' and '.join(LABEL_COLUMNS)}, UTF-8, separated by commas.",
+            f"columns {' and '.join(LABEL_COLUMNS)}, UTF-8, separated by commas. If there is none, move the file out "
+            "of the run folder, and the run does without what it alone says.",
             file,
         ) from error

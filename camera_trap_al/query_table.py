@@ -10,7 +10,15 @@ from camera_trap_al.photo_table import add_classes, class_names
 from camera_trap_al.pools import UNLABELLED, IndexArray, Role
 from camera_trap_al.query import Answer, KnownLabel, Query
 
-__all__ = ["SCHEMA", "ask", "load_query", "skipped_rows", "store_answer", "take_initial_labels"]
+__all__ = [
+    "SCHEMA",
+    "ask",
+    "check_something_is_labelled",
+    "load_query",
+    "skipped_rows",
+    "store_answer",
+    "take_initial_labels",
+]
 
 SCHEMA = """
 CREATE TABLE queries (round INTEGER PRIMARY KEY, asked_at TEXT NOT NULL, answered_at TEXT);
@@ -77,14 +85,10 @@ def store_answer(db: sqlite3.Connection, query: Query, answer: Answer, happened_
     Returns
     -------
     False, and nothing is stored, if the question is answered already, so that another program must have done it.
-
-    Raises
-    ------
-    LabelFileError
-        If no labelled photo would be left to learn from.
     """
     is_open = db.execute("SELECT 1 FROM queries WHERE round = ? AND answered_at IS NULL", (query.round,)).fetchone()
     answered = {int(row) for row in (*answer.labels, *answer.skipped, *answer.unusable)}
+    answered.intersection_update(query.rows.tolist())  # others that are unusable were answered before
     asked = db.execute("SELECT photo_row, position, is_answered FROM query_rows WHERE round = ?", (query.round,))
     taken = [(position, is_answered) for row, position, is_answered in asked if row in answered]
     if not is_open or any(is_answered for _, is_answered in taken):
@@ -96,18 +100,28 @@ def store_answer(db: sqlite3.Connection, query: Query, answer: Answer, happened_
     _record(db, "skip", dict.fromkeys(answer.skipped), *when_and_where)
     _record(db, "unusable", dict.fromkeys(answer.unusable), *when_and_where)
     _change_photos(db, {**answer.labels, **answer.corrections, **dict.fromkeys(answer.unusable)})
+    positions = [(query.round, position) for position, _ in taken]
+    db.executemany("UPDATE query_rows SET is_answered = 1 WHERE round = ? AND position = ?", positions)
+    if not answer.is_partial:
+        db.execute("UPDATE queries SET answered_at = ? WHERE round = ?", (happened_at, query.round))
+    return True
+
+
+def check_something_is_labelled(db: sqlite3.Connection, source: str) -> None:
+    """Refuse what has just been stored from `source` if it leaves no label.
+
+    Raises
+    ------
+    LabelFileError
+        If no labelled photo is left to learn from.
+    """
     labelled = "SELECT 1 FROM photos WHERE role != ? AND class_id IS NOT NULL LIMIT 1"
     if not db.execute(labelled, (Role.VALIDATION,)).fetchone():
         advice = "Give one photo a species, or take back one of the corrections."
         fault = LabelFault(
             None, "", "No photo would have a label then, and there would be nothing to learn from.", advice
         )
-        raise LabelFileError(f"{answer.source} cannot be accepted.", [fault])
-    positions = [(query.round, position) for position, _ in taken]
-    db.executemany("UPDATE query_rows SET is_answered = 1 WHERE round = ? AND position = ?", positions)
-    if not answer.is_partial:
-        db.execute("UPDATE queries SET answered_at = ? WHERE round = ?", (happened_at, query.round))
-    return True
+        raise LabelFileError(f"{source} cannot be accepted.", [fault])
 
 
 def take_initial_labels(

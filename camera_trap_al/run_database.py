@@ -7,7 +7,7 @@ from pathlib import Path
 
 from camera_trap_al.exceptions import CameraTrapALError, CheckpointError, DiskFullError, RunFileError
 
-__all__ = ["check_whole", "transaction"]
+__all__ = ["DamagedError", "check_whole", "transaction"]
 
 DAMAGED = {  # ERROR: a table is not there
     *(sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH),
@@ -18,6 +18,20 @@ REBUILD = (
     "Put back a copy of it, or have it made anew from data/labels.csv and data/label_archive with rebuild=True (on the "
     "command line: camera-trap-al run ... --rebuild)."
 )
+
+
+class DamagedError(CheckpointError):
+    """The database of a run is damaged.
+
+    Attributes
+    ----------
+    why
+        What was found.
+    """
+
+    def __init__(self, database: Path, why: str) -> None:
+        super().__init__(f"{database}: the run database is damaged ({why}). {REBUILD}", database)
+        self.why = why
 
 
 @contextmanager
@@ -31,7 +45,7 @@ def transaction(database: Path) -> Iterator[sqlite3.Connection]:
     RunFileError
         If the file may not be written, or its drive is gone.
     CheckpointError
-        If it is damaged or in use.
+        If it is in use; a `DamagedError` if it is damaged.
     """
     try:
         with closing(sqlite3.connect(database, isolation_level=None)) as connection:  # rolls back at an error
@@ -49,12 +63,12 @@ def check_whole(db: sqlite3.Connection, database: Path) -> None:
 
     Raises
     ------
-    CheckpointError
+    DamagedError
         If one is damaged.
     """
     (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":
-        raise _is_damaged(database, str(found).splitlines()[-1])
+        raise DamagedError(database, str(found).splitlines()[-1])
 
 
 def _explained(database: Path, error: sqlite3.DatabaseError) -> CameraTrapALError:
@@ -62,17 +76,13 @@ def _explained(database: Path, error: sqlite3.DatabaseError) -> CameraTrapALErro
     if code == sqlite3.SQLITE_FULL:
         return DiskFullError(database)
     if code in DAMAGED:
-        return _is_damaged(database, str(error))
+        return DamagedError(database, str(error))
     if code in IN_USE:
         return CheckpointError(
             f"{database}: another program is writing into the run database ({error}). Close it and start again.",
             database,
         )
     return RunFileError(database, _as_os_error(database, error))
-
-
-def _is_damaged(database: Path, why: str) -> CheckpointError:
-    return CheckpointError(f"{database}: the run database is damaged ({why}). {REBUILD}", database)
 
 
 def _as_os_error(database: Path, error: sqlite3.DatabaseError) -> OSError:

@@ -1,6 +1,7 @@
 """The folder of a run: what a run leaves in it, whether it can be written to, and how an old one makes way."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -20,7 +21,7 @@ ARCHIVED_NAME = 60  # bytes kept of a label file's name: Windows takes paths of 
 LONGEST = len(f"{ARCHIVE}/round_1000000 (10)_{'x' * ARCHIVED_NAME}.new.csv")  # path that a run comes to write
 # What runs of this package and of the 2023 one leave, and a new run would write over.
 RESULTS = (
-    *("data/labels.csv", "data/label_archive/*", "embedding/embedding*", "classifier/classifier*"),
+    *("data/labels.csv", f"{ARCHIVE}/**/*", "embedding/embedding*", "classifier/classifier*"),
     *("export/classifier.onnx", "export/dataset_mean.npy", "export/embedding_model_weights.pt"),
 )
 
@@ -73,8 +74,8 @@ def make(folder: Path) -> None:
             "you may write to.",
             folder,
         ) from error
-    probe = folder / "test_results" / f"{'x' * (LONGEST - len('test_results/.new.txt'))}.txt"  # no sign of a run
-    with prepared_aside(probe) as prepared:
+    name = str(os.getpid()).ljust(LONGEST - len("test_results/.new.txt"), "x")  # two programs that start together
+    with prepared_aside(folder / "test_results" / f"{name}.txt") as prepared:  # no sign of a run
         prepared.write_bytes(b"camera_trap_al")
     prepared.unlink()
 

@@ -4,23 +4,26 @@ import json
 import logging
 import re
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
+
+import numpy as np
 
 from camera_trap_al import photo_table, query_table, run_folder, run_format, run_settings, run_writer
 from camera_trap_al.config import RunConfig
-from camera_trap_al.exceptions import CameraTrapALError, CheckpointError
-from camera_trap_al.files import aside
-from camera_trap_al.label_archive import ACCEPTED, read_labels
+from camera_trap_al.exceptions import CheckpointError
+from camera_trap_al.files import aside, explained, prepared_aside
+from camera_trap_al.label_archive import ACCEPTED, INITIAL, read_labels
 from camera_trap_al.logs import stage
 from camera_trap_al.photo_folders import RUN_DATABASE
 from camera_trap_al.pools import Role
-from camera_trap_al.query import SKIP, UNUSABLE, Answer
-from camera_trap_al.run_database import check_whole, transaction
+from camera_trap_al.query import SKIP, UNUSABLE, Answer, Query
+from camera_trap_al.run_database import DamagedError, check_whole, transaction
 from camera_trap_al.run_store import REBUILT, RunStore
 
 __all__ = ["open_run", "rebuild"]
@@ -29,12 +32,14 @@ logger = logging.getLogger(__name__)
 
 ROUND_FILE = re.compile(r"round_(\d+)(?: \((\d+)\))?\.csv")
 NO_CLASS = {"unlabelled", SKIP, UNUSABLE}
-Labels = dict[tuple[Role, str], str]  # by data set and path
+Photo = tuple[Role, str]  # its data set and path
+Labels = dict[Photo, str]
 
 
 def open_run(config: RunConfig) -> RunStore:
     """Open a run, with a new database if that was asked for and the old one is not whole; errors as `RunStore.open`."""
-    if config.rebuild and run_folder.has_results(config.run_dir):
+    if config.rebuild and config.use_checkpoints and run_folder.has_results(config.run_dir):
+        run_writer.check_free(config.run_dir)
         if _is_whole(config.run_dir / RUN_DATABASE):
             logger.info("rebuild=True: the database of the run is whole and stays as it is")
         else:
@@ -43,15 +48,15 @@ def open_run(config: RunConfig) -> RunStore:
 
 
 def _is_whole(database: Path) -> bool:
-    """Whether there is a database of a run that can be read to its end."""
+    """Whether there is a database of a run that can be read to its end; one that cannot be looked at is an error."""
     if not database.is_file():
         return False
     try:
         with transaction(database) as db:
             check_whole(db, database)
             return bool(db.execute("SELECT 1 FROM settings LIMIT 1").fetchone())
-    except CameraTrapALError as error:
-        logger.warning("%s", error)
+    except DamagedError as error:
+        logger.warning("%s is damaged (%s)", database, error.why)
         return False
 
 
@@ -68,41 +73,77 @@ def rebuild(config: RunConfig) -> None:
     """
     folder = config.run_dir
     run_folder.make(folder)
-    run_writer.check_free(folder)
-    database = folder / RUN_DATABASE
-    prepared = aside(database)
-    prepared.unlink(missing_ok=True)
-    with stage(logger, "Making the database of the run anew"), transaction(prepared) as db:
-        run_format.bring_up_to_date(db, prepared)
-        n_photos = _fill(db, folder, database)
-        _store_settings(db, config, _salvaged_settings(database))
-    _keep_old(database)
-    prepared.replace(database)
-    logger.warning("The database of the run has been made anew with %d photos; models are trained again.", n_photos)
+    run_writer.take(folder)
+    try:
+        _rebuild(config, folder / RUN_DATABASE)
+    except BaseException:
+        run_writer.leave(folder)
+        raise
 
 
-def _fill(db: sqlite3.Connection, folder: Path, database: Path) -> int:
-    listed = folder / "data" / "labels.csv"
-    labels: Labels = {(role, path): label for role, path, label in (read_labels(listed) if listed.exists() else ())}
-    rounds = _rounds(folder)
-    for answers in rounds.values():
-        for photo in answers:
-            labels.setdefault(photo, "unlabelled")
+def _rebuild(config: RunConfig, database: Path) -> None:
+    # A rebuild that was killed after the old database had got its other name has left the new one prepared.
+    salvaged = _salvaged_settings(database) or _salvaged_settings(aside(database))
+    with stage(logger, "Making the database of the run anew"), prepared_aside(database) as prepared:
+        prepared.unlink(missing_ok=True)
+        with transaction(prepared) as db:
+            run_format.bring_up_to_date(db, prepared)
+            n_photos, n_labels = _fill(db, config.run_dir, database)
+            _store_settings(db, config, salvaged)
+    with explained(database):
+        _keep_old(database)
+        prepared.replace(database)
+    given = config.kept_settings().items()
+    lost = [f"{name}={value!r}" for name, value in given if name not in salvaged and value is not None]  # None: drawn
+    if lost:
+        logger.warning("What the run began with cannot be read any more; these are kept instead: %s", ", ".join(lost))
+    logger.warning(
+        "The database of the run has been made anew: it has %d photos, and of those in unlabelled_data %d with a "
+        "label. Models are trained again.",
+        n_photos,
+        n_labels,
+    )
+
+
+def _fill(db: sqlite3.Connection, folder: Path, database: Path) -> tuple[int, int]:
+    """Enter what is known of the run; count its photos, and the labels that are not those of folders."""
+    labels, initial, rounds = _read(folder / "data" / "labels.csv"), _read(folder / INITIAL), _rounds(folder)
+    spelled = {(role, normalize("NFC", path)): path for role, path in labels}
+    initial = _respelled(initial, labels, spelled)
+    rounds = {number: _respelled(answers, labels, spelled) for number, answers in rounds.items()}
+    for photo in (photo for answers in (initial, *rounds.values()) for photo in answers):
+        labels.setdefault(photo, "unlabelled")
     if not labels:
         raise CheckpointError(
             f"{folder}: the run cannot be rebuilt, since there is neither data/labels.csv nor {ACCEPTED}. Begin a new "
             "run, with the labels that you have as initial_labels.",
             database,
         )
-    outside = next((path for _, path in labels if photo_table.leaves_its_folder(path)), None)
-    if outside is not None:
-        raise CheckpointError(f"{listed}: the path {outside!r} leaves its folder. Correct it.", listed)
     answered = {photo for answers in rounds.values() for photo in answers}
-    _add_photos(db, labels, answered)
+    if not initial and answered:  # a run of a version that did not keep them: what no round answered must be initial
+        initial = {
+            (role, path): label
+            for (role, path), label in labels.items()
+            if role is Role.UNLABELLED and label != "unlabelled" and (role, path) not in answered
+        }
+    _add_photos(db, labels | dict.fromkeys(answered, "unlabelled") | initial, initial)
     for number, answers in rounds.items():
         _replay(db, number, answers)
     _add_evaluations(db, folder)
-    return len(labels)
+    labelled = "SELECT COUNT(*) FROM photos WHERE role = ? AND class_id IS NOT NULL"
+    return len(labels), int(db.execute(labelled, (Role.UNLABELLED,)).fetchone()[0])
+
+
+def _read(file: Path) -> Labels:
+    return {(role, path): label for role, path, label in (read_labels(file) if file.exists() else ())}
+
+
+def _respelled(answers: Labels, labels: Labels, spelled: Mapping[Photo, str]) -> Labels:
+    """Find photos by their paths of today: the accents may have been written otherwise when they were answered."""
+    return {
+        photo if photo in labels else (photo[0], spelled.get((photo[0], normalize("NFC", photo[1])), photo[1])): label
+        for photo, label in answers.items()
+    }
 
 
 def _rounds(folder: Path) -> dict[int, Labels]:
@@ -114,26 +155,19 @@ def _rounds(folder: Path) -> dict[int, Labels]:
     ]
     rounds: dict[int, Labels] = {}
     for number, _, file in sorted(files):
-        rounds.setdefault(number, {}).update({(role, path): label for role, path, label in read_labels(file)})
+        rounds.setdefault(number, {}).update(_read(file))
     return rounds
 
 
-def _add_photos(db: sqlite3.Connection, labels: Labels, answered: Iterable[tuple[Role, str]]) -> None:
-    """Enter all photos; those that a round answered wait for it, other labels of unlabelled photos are initial ones."""
+def _add_photos(db: sqlite3.Connection, labels: Labels, initial: Iterable[Photo]) -> None:
+    """Enter all photos, with the labels that they had before the first round, or that no round is kept of."""
     photo_table.add_classes(db, sorted({*labels.values()} - NO_CLASS))
-    ids: dict[str, int | None] = {name: class_id for class_id, name in enumerate(photo_table.class_names(db))}
-    waiting, were_asked = set(answered), bool(answered)
+    ids = {name: class_id for class_id, name in enumerate(photo_table.class_names(db))}
+    initially = set(initial)
     db.executemany(
         "INSERT INTO photos (photo_row, role, path, class_id, unusable, is_initial) VALUES (?, ?, ?, ?, ?, ?)",
         (
-            (
-                row,
-                photo[0],
-                photo[1],
-                class_id := None if photo in waiting else ids.get(label),
-                label == UNUSABLE and photo not in waiting,
-                photo[0] is Role.UNLABELLED and class_id is not None and were_asked,
-            )
+            (row, *photo, ids.get(label), label == UNUSABLE, photo in initially)
             for row, (photo, label) in enumerate(labels.items())
         ),
     )
@@ -157,7 +191,9 @@ def _replay(db: sqlite3.Connection, number: int, answers: Labels) -> None:
         corrections={row: ids[label] for row, is_known, label in said if label in ids and is_known},
         source="rebuilt",
     )
-    query_table.store_answer(db, query_table.load_query(db, number), answer, _now())
+    asked = [(row, path) for (row, is_known, _), (_, path) in zip(said, answers, strict=True) if not is_known]
+    rows, paths = np.array([row for row, _ in asked], np.int64), tuple(path for _, path in asked)
+    query_table.store_answer(db, Query(number, rows, paths, photo_table.class_names(db)), answer, _now())
 
 
 def _add_evaluations(db: sqlite3.Connection, folder: Path) -> None:
@@ -165,16 +201,18 @@ def _add_evaluations(db: sqlite3.Connection, folder: Path) -> None:
         size = file.parent.name.rpartition("_")[2]
         with suppress(OSError, ValueError):  # figures that cannot be read are computed again as the run goes on
             metrics = json.loads(file.read_text(encoding="utf-8"))
-            db.execute("INSERT OR REPLACE INTO evaluations VALUES (?, ?)", (int(size), json.dumps(metrics)))
+            if isinstance(metrics, dict):
+                db.execute("INSERT OR REPLACE INTO evaluations VALUES (?, ?)", (int(size), json.dumps(metrics)))
 
 
 def _salvaged_settings(database: Path) -> dict[str, Any]:
-    """Read the settings from what is left of a database: none if it cannot be read."""
-    try:
-        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
-            return {name: json.loads(value) for name, value in db.execute("SELECT name, value FROM settings")}
-    except (sqlite3.Error, ValueError):
-        return {}
+    """Read the settings from what is left of a database, as many as can be read."""
+    found: dict[str, Any] = {}
+    if database.is_file():  # SQLite would make one
+        with suppress(sqlite3.Error, ValueError, TypeError), closing(sqlite3.connect(database)) as db:
+            for name, value in db.execute("SELECT name, value FROM settings"):
+                found[name] = json.loads(value)
+    return found
 
 
 def _store_settings(db: sqlite3.Connection, config: RunConfig, salvaged: dict[str, Any]) -> None:

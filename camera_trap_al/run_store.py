@@ -15,7 +15,7 @@ from camera_trap_al import photo_table, query_table, run_folder, run_format, run
 from camera_trap_al.config import RunConfig
 from camera_trap_al.exceptions import CheckpointError, RunFileError
 from camera_trap_al.files import aside, explained, prepared_aside, write_csv
-from camera_trap_al.label_archive import LABEL_COLUMNS, keep_answer, keep_file
+from camera_trap_al.label_archive import INITIAL, LABEL_COLUMNS, keep_answer, keep_file, keep_initial
 from camera_trap_al.photo_folders import RUN_DATABASE, Catalogue, FolderScan
 from camera_trap_al.pools import IndexArray, Role
 from camera_trap_al.query import UNUSABLE, Answer, Query, check_answer
@@ -78,8 +78,8 @@ class RunStore:
             If the folder cannot be written to.
         """
         folder = config.run_dir
+        run_writer.check_free(folder)  # before anything that would disturb the other program
         if not config.use_checkpoints and run_folder.has_results(folder):
-            run_writer.check_free(folder)
             run_folder.move_aside(folder)
         run_folder.check_database(folder)
         run_folder.make(folder)
@@ -121,8 +121,8 @@ class RunStore:
 
     def _create_or_check(self) -> None:
         with self._transaction() as db:
-            check_whole(db, self.database)
             run_writer.take(self.folder)
+            check_whole(db, self.database)
             run_format.bring_up_to_date(db, self.database)
 
     def has_begun(self) -> bool:
@@ -137,6 +137,8 @@ class RunStore:
         with self._transaction() as db:
             for table in ("label_events", "photos", "classes", "settings"):  # nobody was asked yet: initial labels only
                 db.execute(f"DELETE FROM {table}")
+        with explained(self.folder / INITIAL):
+            (self.folder / INITIAL).unlink(missing_ok=True)
         self._save_settings(run_settings.to_store(self.config, begins=True))
         logger.info("New run in %s with seed %d", self.folder, self.config.seed)
 
@@ -252,6 +254,7 @@ class RunStore:
         with self._transaction() as db:
             is_stored = query_table.store_answer(db, query, answer, _now())
             if is_stored:
+                query_table.check_something_is_labelled(db, answer.source)
                 keep_answer(self.folder, query, answer)
         if not is_stored:
             raise CheckpointError(
@@ -281,6 +284,12 @@ class RunStore:
             keep_file(self.folder, "initial", source, file_content)
         with self._transaction() as db:
             query_table.take_initial_labels(db, classes, source, _now())
+            labels = db.execute(
+                "SELECT path, CASE WHEN unusable THEN ? ELSE name END FROM photos LEFT JOIN classes USING (class_id)"
+                " WHERE is_initial ORDER BY photo_row",
+                (UNUSABLE,),
+            )
+            keep_initial(self.folder, labels)
 
     def skipped_rows(self, first_round: int, end_round: int) -> IndexArray:
         """Give the rows that the expert skipped from `first_round` to before `end_round`."""

@@ -79,7 +79,8 @@ def _entered(folder: Path) -> Mapping[str, Any]:
         writer = json.loads((folder / WRITER_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    is_complete = isinstance(writer, dict) and writer.keys() >= {*_this_process(folder)}
+    as_taken = _this_process(folder).items()
+    is_complete = isinstance(writer, dict) and all(type(writer.get(name)) is type(value) for name, value in as_taken)
     return writer if is_complete else {}
 
 
@@ -108,13 +109,13 @@ def _is_this_process(writer: Mapping[str, Any]) -> bool:
 def _still_works(writer: Mapping[str, Any], folder: Path) -> bool:
     """Whether that process of this computer is alive, and works on this folder, of which there may be copies."""
     try:
-        process = psutil.Process(int(writer["process"]))
-        is_the_same = abs(process.create_time() - float(writer["began"])) < CLOCKS_DIFFER_BY
+        process = psutil.Process(writer["process"])
+        is_the_same = abs(process.create_time() - writer["began"]) < CLOCKS_DIFFER_BY
         if process.status() == psutil.STATUS_ZOMBIE or not is_the_same:
             return False
     except (psutil.Error, ValueError):
         return False
     try:
         return folder.samefile(writer["folder"])
-    except OSError:  # its folder has been renamed: it cannot write there any more
+    except (OSError, ValueError):  # its folder has been renamed: it cannot write there any more
         return False

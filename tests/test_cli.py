@@ -22,6 +22,15 @@ from camera_trap_al.labelling import LabelsNeeded
 COMMANDS = ["demo", "run"]
 
 
+@pytest.fixture(autouse=True)
+def what_is_logged_elsewhere():
+    """The command shows more of the log, for as long as its process lives; other tests are in the same one."""
+    logger = logging.getLogger("camera_trap_al")
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
 @pytest.fixture
 def demo_that(monkeypatch):
     """Function that puts another function in the place of the demo, which takes a minute."""
@@ -187,10 +196,7 @@ PROMPT = "Press enter when you have placed the labels in the labels bin"
 @pytest.fixture
 def run_that(monkeypatch):
     """Function that puts another function in the place of `run_active_learning`."""
-    logger = logging.getLogger("camera_trap_al")
-    level = logger.level
-    yield lambda function: monkeypatch.setattr(cli_run, "run_active_learning", function)
-    logger.setLevel(level)
+    return lambda function: monkeypatch.setattr(cli_run, "run_active_learning", function)
 
 
 @pytest.fixture

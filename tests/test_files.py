@@ -105,6 +105,11 @@ def test_what_a_spreadsheet_would_compute_is_written_so_that_it_does_not(tmp_pat
         assert list(csv.reader(file))[1] == [text]
 
 
+@pytest.mark.parametrize("text", ["'=1", "''-1", "'@"])
+def test_a_name_that_begins_as_a_plain_cell_does_is_told_apart(text):
+    assert from_plain_cell(plain_cell(text)) == text != plain_cell(text)
+
+
 @pytest.mark.parametrize("text", ["deer", "", "'deer'", "a=b", "'", "''", "1-2"])
 def test_other_cells_stay_as_they_are(text):
     assert from_plain_cell(plain_cell(text)) == plain_cell(text) == text

@@ -30,6 +30,7 @@ from camera_trap_al.deep_learning import pixel_statistics
 from camera_trap_al.exceptions import CheckpointError, ConfigError, DataError, LabelFileError
 from camera_trap_al.images import read_photo
 from camera_trap_al.query import Answer, Query
+from camera_trap_al.run_store import RunStore
 
 PROMPT = "Press enter when you have placed the labels in the labels bin"
 LOADED = "Labels were loaded successfully"
@@ -40,6 +41,14 @@ result = run_active_learning(**json.loads(sys.argv[1]))
 print("RESULT", json.dumps([result.labels_given, result.rounds, result.ended_because]), flush=True)
 """
 
+SMALL_PROGRAM = f"""
+import sys
+sys.path.append({str(Path(__file__).parent)!r})
+import sixteen_pixels
+sixteen_pixels.put_in_place()
+{PROGRAM}
+"""
+
 
 @dataclass
 class Person:
@@ -47,6 +56,7 @@ class Person:
 
     arguments: dict[str, Any]
     truth: dict[str, str]
+    program: str = PROGRAM
     process: subprocess.Popen[str] | None = None
     last_words: str = ""
 
@@ -55,7 +65,7 @@ class Person:
         return Path(self.arguments["output_dir"])
 
     def start(self) -> None:
-        command = [sys.executable, "-c", PROGRAM, json.dumps(self.arguments)]
+        command = [sys.executable, "-c", self.program, json.dumps(self.arguments)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -329,6 +339,39 @@ def test_ctrl_c_at_the_prompt_leaves_a_run_that_asks_the_same_again(person: Pers
     person.listen_for(PROMPT)
     assert person.selected() == asked
     person.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists what another process has open")
+def test_at_the_prompt_nothing_of_the_run_is_open_and_a_copy_of_the_database_has_every_label(
+    person: Person, tmp_path: Path
+) -> None:
+    person.program = SMALL_PROGRAM
+    person.start()
+    given: dict[str, str] = {}
+    for _ in range(2):
+        person.listen_for(PROMPT)
+        given |= {f"{folder}/{name}": person.species(name, folder) for name, folder in person.selected()}
+        person.save_labels()
+        person.type("")
+    person.listen_for(PROMPT)
+    assert person.process is not None
+    process = Path("/proc", str(person.process.pid))
+    opened = [link.readlink() for link in (process / "fd").iterdir()]
+    in_run = [file.relative_to(person.folder).as_posix() for file in opened if file.is_relative_to(person.folder)]
+    assert set(in_run) <= {"cache/images.u8"}, "decoded photos, which a copy can do without"
+    in_data = {path.name for path in (person.folder / "data").iterdir()}
+    assert in_data == {"label_archive", "labels.csv", "run.sqlite", "writer.json"}, "no -journal, no -wal"
+    (tmp_path / "copy" / "data").mkdir(parents=True)
+    shutil.copyfile(person.folder / "data" / "run.sqlite", tmp_path / "copy" / "data" / "run.sqlite")
+    assert stored_labels(tmp_path / "copy") == {path.replace("\\", "/"): name for path, name in given.items()}
+    with RunStore.open(RunConfig(output_dir=tmp_path / "copy")) as copy:
+        query = copy.open_query()
+    assert query is not None
+    assert (query.round, len(given)) == (3, 10)
+    asked = {f"{folder}/{name}".replace("\\", "/") for name, folder in person.selected()}
+    assert set(query.paths) == asked
+    person.type("q")
+    assert person.see_it_end() == 0
 
 
 def test_the_run_ends_when_everything_is_labelled(arguments: dict[str, Any], truth: dict[str, str]) -> None:

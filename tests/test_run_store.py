@@ -109,24 +109,6 @@ def test_a_run_is_resumed_with_what_it_kept(config, store, caplog):
     assert caplog.messages == [f"Going on with the run in {store.folder}"]
 
 
-def test_kept_settings_stay_in_force_with_one_warning_per_differing_value(tmp_path, caplog):
-    def opened(**settings) -> RunStore:
-        return RunStore.open(RunConfig(output_dir=tmp_path / "run", **settings))
-
-    begin(opened(feat_dim=8, embedding_loss_type="siamese", embedding_loss_data_strategy="hard_pair", seed=5))
-    caplog.clear()
-    resumed = opened(
-        embedding_loss_type="siamese", feat_dim=16, embedding_arch="vgg11", active_batch=7, embedding_loss_margin=1
-    )
-    warned = [record.getMessage().partition(" is ignored")[0] for record in caplog.records]
-    assert warned == ["embedding_arch='vgg11'", "embedding_loss_data_strategy='random'", "feat_dim=16"]
-    assert all("keeps it. To change it, start a new run" in message for message in caplog.messages)
-    kept = resumed.config
-    assert (kept.feat_dim, kept.embedding_arch, kept.embedding_loss_data_strategy) == (8, "resnet18", "hard_pair")
-    assert kept.seed == 5  # none was asked for this time, so that nothing is ignored
-    assert kept.active_batch == 7
-
-
 def test_a_start_that_failed_before_its_first_model_binds_nobody(config, tmp_path, register, photo_folders, caplog):
     """Such as one whose weights could not be downloaded: its advice, to change a setting, must work."""
     failed = RunStore.open(RunConfig(output_dir=tmp_path / "run", feat_dim=8, seed=5))
@@ -154,26 +136,6 @@ def test_an_open_query_can_be_trimmed(store, register):
     store.ask(np.array([5, 3, 4]))
     assert store.open_query(2).rows.tolist() == [5, 3]
     assert store.open_query().rows.tolist() == [5, 3, 4]
-
-
-def test_another_seed_is_ignored_with_a_warning(config, store, tmp_path, caplog):
-    resumed = RunStore.open(RunConfig(output_dir=tmp_path / "run", seed=2))
-    assert resumed.config.seed == 1
-    assert "seed=2 is ignored" in caplog.text
-
-
-def test_settings_that_numpy_gave_can_be_resumed(tmp_path, caplog):
-    for _ in range(2):
-        store = RunStore.open(
-            RunConfig(
-                output_dir=tmp_path / "run",
-                feat_dim=np.int64(8),
-                use_pretrained=np.bool_(False),
-                embedding_loss_margin=np.float32(0.1),
-            )
-        )
-    assert (store.config.feat_dim, store.config.use_pretrained) == (8, False)
-    assert caplog.messages == []
 
 
 def test_a_run_of_a_newer_format_is_refused_and_left_alone(config, store):
@@ -511,6 +473,14 @@ def test_a_part_of_an_answer_is_kept_and_the_rest_stays_asked(store, register):
     assert (store.open_query(), store.n_rounds()) == (None, 1)
 
 
+def test_what_one_part_of_an_answer_labelled_the_next_may_call_unusable(store, register):
+    register(store)
+    store.commit(store.ask(np.array([7, 3])), Answer({3: DEER}, is_partial=True))
+    store.commit(store.open_query(), Answer({7: FOX}, unusable=(3,)))
+    assert register(store).pools.is_set_aside[3]
+    assert (store.open_query(), store.n_rounds()) == (None, 1)
+
+
 def test_skipped_photos_are_known_by_the_round(store, register):
     register(store)
     store.commit(store.ask(np.array([7, 3])), Answer({7: FOX}, skipped=(3,)))
@@ -567,7 +537,13 @@ def test_initial_labels_are_training_labels_and_no_answers(config, store, regist
     pools = register(RunStore.open(config)).pools
     assert pools.labelled.tolist() == [0, 1, 2, 3, 4] and len(pools.answered) == 0
     assert pools.is_set_aside[5]
-    assert files_in(store.folder / "data" / "label_archive") == {"initial_old.csv"}
+    archive = store.folder / "data" / "label_archive"
+    assert files_in(archive) == {"initial_old.csv", "accepted/initial.csv"}
+    assert read_csv(archive / "accepted" / "initial.csv")[1:] == [
+        ["unlabelled_data/north/4.jpg", "fox"],
+        ["unlabelled_data/north/5.jpg", "boar"],
+        ["unlabelled_data/south/7.jpg", "unusable"],
+    ]
     assert [event[:3] for event in events_of(store)] == [(None, row, "initial") for row in (3, 4, 5)]
 
 
@@ -578,6 +554,7 @@ def test_initial_labels_of_a_start_that_failed_bind_nobody(tmp_path, register):
     store.take_initial_labels({3: FOX}, "old.csv", None)
     again = RunStore.open(config)
     assert events_of(again) == []
+    assert not (again.folder / "data" / "label_archive" / "accepted" / "initial.csv").exists()
     assert register(again).pools.targets.tolist() == TARGETS
 
 
