@@ -34,7 +34,7 @@ from camera_trap_al.main_scripts import run_active_learning
 from camera_trap_al.pixel_store import PixelStore
 from camera_trap_al.run_store import RunStore
 
-pytestmark = pytest.mark.usefixtures("sixteen_pixels", "quick_drawing")
+pytestmark = pytest.mark.usefixtures("sixteen_pixels", "in_little_time")
 LOADED = "Labels were loaded successfully"
 GOES_ON = "start again with the same settings: the run goes on, and no label is lost."
 BIN = "new_labels_bin"
@@ -105,10 +105,13 @@ def drive(new_drive: Callable[..., Drive]) -> Drive:
 
 
 @pytest.fixture(scope="module")
-def quick_drawing() -> Iterator[None]:
+def in_little_time() -> Iterator[None]:
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # several cost more than they bring
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "_draw", lambda report, path: path.write_bytes(b"drawn"))
         yield
+    torch.set_num_threads(n_threads)
 
 
 @pytest.fixture(scope="module")
