@@ -34,8 +34,14 @@ __all__ = [
     "WeightsUnavailableError",
 ]
 
-NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+NOT_ALLOWED = {errno.EACCES, errno.EPERM}
 MOST_WINDOWS_TAKES = 259  # characters of a path, unless long paths are switched on
+LONGEST_NAME = 255  # bytes, on most drives
+
+
+def is_too_long_for_windows(path: Path) -> bool:
+    """Whether this is Windows, and the path one that it opens only if long paths are switched on."""
+    return os.name == "nt" and len(str(path)) > MOST_WINDOWS_TAKES
 
 
 class CameraTrapALError(Exception):
@@ -150,6 +156,12 @@ class RunFileError(CameraTrapALError, OSError):
         """Whether the file may not be written, as when another program holds it open on Windows."""
         return self.errno in NOT_ALLOWED
 
+    @property
+    def is_too_long(self) -> bool:
+        """Whether the path is too long."""
+        is_not_found = self.errno in (errno.ENOENT, errno.EINVAL)  # which is all that Windows says then
+        return self.errno == errno.ENAMETOOLONG or (is_not_found and is_too_long_for_windows(self.path))
+
     def __str__(self) -> str:
         what, advice = self._told()
         return (
@@ -158,11 +170,20 @@ class RunFileError(CameraTrapALError, OSError):
         )
 
     def _told(self) -> tuple[str, str]:
-        length = len(str(self.path))
-        if self.errno == errno.ENAMETOOLONG or (os.name == "nt" and length > MOST_WINDOWS_TAKES):
+        if self.is_too_long:
+            length, name = len(str(self.path)), max(self.path.parts, key=lambda part: len(os.fsencode(part)))
+            is_the_name = len(os.fsencode(name)) > LONGEST_NAME
             return (
-                f"its path is {length} characters long, more than this computer takes",
+                f'the name "{name}" is longer than the {LONGEST_NAME} bytes that a drive takes'
+                if is_the_name
+                else f"its path is {length} characters long, more than this computer takes",
                 'Move the run folder to a place with a shorter path, such as "C:\\run", and give that as output_dir',
+            )
+        if self.errno == errno.EROFS:
+            return (
+                f"its drive can only be read ({self.strerror})",
+                "See to it that the drive can be written to, such as by the lock of a memory card or by connecting it "
+                "again",
             )
         if self.is_not_allowed:
             return (

@@ -17,6 +17,7 @@ __all__ = [
     "from_plain_cell",
     "plain_cell",
     "prepared_aside",
+    "remove_leftover",
     "size_told",
     "write_csv",
     "written_aside",
@@ -85,7 +86,7 @@ def prepared_aside(path: Path) -> Iterator[Path]:
             yield prepared
             flush(prepared)
     except BaseException:
-        _remove(prepared)
+        remove_leftover(prepared)
         raise
 
 
@@ -94,21 +95,23 @@ def written_aside(path: Path) -> Iterator[Path]:
     """Let the caller write a file under another name, then put it in the place of `path` in one step.
 
     A reader, or the next start after a kill, finds the old file or the new one, never a part. If the caller's block
-    fails, `path` stays as it was. The folder is made if it is missing; see `prepared_aside` for the rest.
+    fails, `path` stays as it was. The folder is made if it is missing, but not those above it: where a drive is gone,
+    the run would go on in a folder that is hidden when the drive is back. See `prepared_aside` for the rest.
     """
     with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
     with prepared_aside(path) as prepared:
         yield prepared
     try:
         with explained(path):
             prepared.replace(path)
     except OSError:
-        _remove(prepared)
+        remove_leftover(prepared)
         raise
 
 
-def _remove(leftover: Path) -> None:
+def remove_leftover(leftover: Path) -> None:
+    """Remove what was written aside and is not wanted, if that can be done."""
     with suppress(OSError):  # one that cannot be removed is harmless and overwritten next time
         leftover.unlink(missing_ok=True)
 

@@ -91,6 +91,7 @@ class ImageCache:
         self.threads = threads
         self._squeeze = squeeze
         self.unreadable: dict[int, str] = {}
+        self._refused_by_drive: set[int] = set()
         self._cannot_keep_more = False
         self._was_looked_at = np.zeros(len(photos), np.bool_)
         self._fingerprints = np.zeros(len(photos), np.uint64)
@@ -233,12 +234,26 @@ class ImageCache:
                 self.unreadable[row] = str(error).removeprefix(f"{error.path}: ")
                 if getattr(error.__cause__, "errno", None) is None:  # bad bytes stay bad
                     break
+                self._refused_by_drive.add(row)
             else:
                 if self.fingerprints(np.array([row]))[0]:
                     self.unreadable.pop(row, None)
                     return image
                 self.unreadable[row] = "was there and is gone."
+                self._refused_by_drive.add(row)
         return None
+
+    def come_back(self) -> list[int]:
+        """Return rows that could not be read at some time since the last call, and can now: their drive was gone.
+
+        They are `unreadable` no more.
+        """
+        refused = sorted(self._refused_by_drive)
+        still = [row for row in refused if row in self.unreadable]
+        for _ in mapped_ahead(self._decode, still, threads=self.threads, ahead=AHEAD):
+            pass
+        self._refused_by_drive.clear()
+        return [row for row in refused if row not in self.unreadable]
 
     def close(self) -> None:
         """Let go of files, until the next use."""

@@ -9,7 +9,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from camera_trap_al.exceptions import DataError
+from camera_trap_al.exceptions import MOST_WINDOWS_TAKES, DataError, is_too_long_for_windows
 
 __all__ = ["IMAGE_BYTES", "IMAGE_SHAPE", "IMAGE_SIZE", "ImageArray", "Squeeze", "read_photo", "squeeze"]
 
@@ -76,7 +76,7 @@ def read_photo(path: Path, squeeze: Squeeze = squeeze) -> ImageArray:
     except MemoryError:
         raise
     except Exception as error:  # at damaged bytes Pillow raises almost anything: struct.error, TypeError, IndexError
-        raise DataError(f"{path}: cannot be read as a photo: {_reason(error)}.", path) from error
+        raise DataError(f"{path}: cannot be read as a photo: {_reason(error, path)}.", path) from error
 
 
 def _orientation(photo: Image.Image) -> int:
@@ -122,8 +122,13 @@ def _decoded(photo: Image.Image) -> ImageArray:
     return np.array(photo.convert("RGB"))
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, path: Path) -> str:
     """Say what went wrong without the path, which the message around it names."""
+    if isinstance(error, FileNotFoundError) and is_too_long_for_windows(path):
+        return (
+            f"its path has {len(str(path))} characters, and Windows opens up to {MOST_WINDOWS_TAKES} unless long paths "
+            "are switched on"
+        )
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than {MAX_PIXELS // 10**6} million pixels"
     if isinstance(error, UnidentifiedImageError):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
@@ -46,7 +47,8 @@ def keep_initial(folder: Path, labels: Iterable[tuple[str, str]]) -> None:
 
 def keep_file(folder: Path, prefix: str, name: str, content: bytes) -> None:
     """Keep a label file, byte for byte, under the end of its name."""
-    kept_name = Path(name).name.encode()[-ARCHIVED_NAME:].decode(errors="ignore")
+    end = os.fsencode(Path(name).name)[-ARCHIVED_NAME:].decode(errors="ignore")
+    kept_name = os.fsdecode(end.encode())  # where names of files are not in UTF-8, such as in the locale C
     _keep(folder / ARCHIVE, prefix, f"_{kept_name}", content)
 
 

@@ -130,7 +130,11 @@ def scan_folder(root: Path) -> FolderScan:
                 skipped[suffix] += 1
     except OSError as error:
         at_fault = Path(error.filename or root)
-        raise DataError(f"{at_fault}: the folder cannot be read ({error.strerror}).", at_fault) from error
+        raise DataError(
+            f"{at_fault}: the folder cannot be read ({error.strerror}). Look whether its drive is connected, and "
+            "whether you may read it, and start again with the same settings.",
+            at_fault,
+        ) from error
     in_folders = sorted(path for path in photos if "/" in path)
     return FolderScan(root, tuple(in_folders), tuple(folders), dict(skipped), len(photos) - len(in_folders))
 

@@ -144,6 +144,7 @@ def _record(
     round_number: int | None,
     source: str,
 ) -> None:
+    source = source.encode(errors="replace").decode()  # a file name may be no valid text
     db.executemany(
         "INSERT INTO label_events (happened_at, round, photo_row, kind, old_class, new_class, source)"
         " SELECT ?, ?, photo_row, ?, class_id, ?, ? FROM photos WHERE photo_row = ?",

@@ -19,6 +19,7 @@ __all__ = [
     "a_label_source",
     "a_name",
     "a_path",
+    "answers_yes",
     "any_path",
     "boolean",
     "boolean_or",
@@ -104,7 +105,7 @@ def optional(rule: Rule) -> Rule:
 def existing_folder(value: Any) -> str | None:
     """Accept the path of a folder that is there."""
     path = _as_path(value)
-    return None if path is not None and path.is_dir() else "the path of a folder that exists"
+    return None if path is not None and answers_yes(path.is_dir) else "the path of a folder that exists"
 
 
 def a_path(value: Any) -> str | None:
@@ -115,7 +116,15 @@ def a_path(value: Any) -> str | None:
 def any_path(value: Any) -> str | None:
     """Accept a path that need not be there yet, but is not a file."""
     path = _as_path(value)
-    return None if path is not None and not path.is_file() else "the path of a folder, or 'default'"
+    return None if path is not None and not answers_yes(path.is_file) else "the path of a folder, or 'default'"
+
+
+def answers_yes(is_so: Callable[[], bool]) -> bool:
+    """Ask something of a path; one that may not be looked at, or is too long, answers no."""
+    try:
+        return is_so()
+    except OSError:
+        return False
 
 
 def has_method(name: str, or_one_of: Collection[str]) -> Rule:
@@ -136,7 +145,7 @@ def _as_path(value: Any) -> Path | None:
         return None
     try:
         path = Path(value).expanduser()
-        path.exists()
+        answers_yes(path.exists)
     except (RuntimeError, ValueError):  # "~name", and nobody has that name; a character that no path can have
         return None
     return path
@@ -145,7 +154,7 @@ def _as_path(value: Any) -> Path | None:
 def a_file(value: Any) -> str | None:
     """Accept the path of a file that is there."""
     path = _as_path(value)
-    return None if path is not None and path.is_file() else "the path of a file that exists"
+    return None if path is not None and answers_yes(path.is_file) else "the path of a file that exists"
 
 
 def a_label_source(value: Any) -> str | None:

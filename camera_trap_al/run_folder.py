@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from camera_trap_al.exceptions import CheckpointError, RunFileError
-from camera_trap_al.files import prepared_aside
+from camera_trap_al.files import explained, prepared_aside
 from camera_trap_al.photo_folders import RUN_DATABASE
 
 __all__ = ["ARCHIVE", "ARCHIVED_NAME", "check_database", "faults_told", "has_results", "make", "move_aside"]
@@ -61,23 +61,35 @@ def make(folder: Path) -> None:
     Raises
     ------
     CheckpointError
-        If a folder cannot be made.
+        If a folder cannot be made since that is not allowed there, or a file is in its place.
     RunFileError
-        If a file cannot be written.
+        If folders or files cannot be written for another reason.
     """
+    name = str(os.getpid()).ljust(LONGEST - len("test_results/.new.txt"), "x")  # two programs may start together
+    probe = folder / "test_results" / f"{name}.txt"  # where it is no sign of a run
     try:
-        for name in FOLDERS:
-            (folder / name).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+        with explained(probe):
+            for name in FOLDERS:
+                _make_one(folder / name, folder)
+        with prepared_aside(probe) as prepared:
+            prepared.write_bytes(b"camera_trap_al")
+        prepared.unlink()
+    except RunFileError as error:
+        if error.is_too_long:
+            raise
+        with explained(folder):  # nobody knows the file
+            raise OSError(error.errno, error.strerror) from error
+
+
+def _make_one(wanted: Path, folder: Path) -> None:
+    try:
+        wanted.mkdir(parents=True, exist_ok=True)
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise CheckpointError(
             f"{folder}: the run folder cannot be made ({error.strerror}: {error.filename}). Choose an output_dir that "
             "you may write to.",
             folder,
         ) from error
-    name = str(os.getpid()).ljust(LONGEST - len("test_results/.new.txt"), "x")  # two programs that start together
-    with prepared_aside(folder / "test_results" / f"{name}.txt") as prepared:  # no sign of a run
-        prepared.write_bytes(b"camera_trap_al")
-    prepared.unlink()
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from typing import Any, Self
 
 from camera_trap_al import photo_table, query_table, run_folder, run_format, run_settings, run_writer
 from camera_trap_al.config import RunConfig
-from camera_trap_al.exceptions import CheckpointError, RunFileError
-from camera_trap_al.files import aside, explained, prepared_aside, write_csv
+from camera_trap_al.exceptions import CheckpointError, DiskFullError, RunFileError
+from camera_trap_al.files import aside, explained, prepared_aside, remove_leftover, write_csv
 from camera_trap_al.label_archive import INITIAL, LABEL_COLUMNS, keep_answer, keep_file, keep_initial
 from camera_trap_al.photo_folders import RUN_DATABASE, Catalogue, FolderScan
 from camera_trap_al.pools import IndexArray, Role
@@ -331,12 +331,17 @@ class RunStore:
         `lineage_of` finishes the last step, or finds that the prepared files were never committed.
         """
         checksums = []
-        for artefact in artefacts:
-            with prepared_aside(self.folder / artefact.file) as prepared:
-                artefact.write(prepared)
-            checksums.append((artefact.file, _sha256(prepared), json.dumps(dict(artefact.lineage))))
-        with self._transaction() as db:
-            db.executemany("INSERT OR REPLACE INTO artefacts VALUES (?, ?, ?)", checksums)
+        try:
+            for artefact in artefacts:
+                with prepared_aside(self.folder / artefact.file) as prepared:
+                    artefact.write(prepared)
+                checksums.append((artefact.file, _sha256(prepared), json.dumps(dict(artefact.lineage))))
+            with self._transaction() as db:
+                db.executemany("INSERT OR REPLACE INTO artefacts VALUES (?, ?, ?)", checksums)
+        except DiskFullError:  # nothing was committed, and room is what is needed now
+            for artefact in artefacts:
+                remove_leftover(aside(self.folder / artefact.file))
+            raise
         for artefact in artefacts:
             path = self.folder / artefact.file
             with explained(path):

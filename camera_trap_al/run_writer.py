@@ -4,6 +4,7 @@ import getpass
 import json
 import os
 import platform
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -56,7 +57,7 @@ def check_free(folder: Path) -> None:
     writer = _entered(folder)
     if not writer or _is_this_process(writer):
         return
-    if writer["computer"] != platform.node():
+    if not _is_on_this_computer(writer):
         advice = (
             f"If no program on {writer['computer']} works on it any more, as after a power cut, delete the file "
             f"{folder / WRITER_FILE} and start again."
@@ -87,6 +88,7 @@ def _entered(folder: Path) -> Mapping[str, Any]:
 def _this_process(folder: Path) -> dict[str, Any]:
     return {
         "computer": platform.node(),
+        "address": uuid.getnode(),
         "user": _user(),
         "process": os.getpid(),
         "began": psutil.Process().create_time(),
@@ -102,8 +104,13 @@ def _user() -> str:
         return "an unknown user"
 
 
+def _is_on_this_computer(writer: Mapping[str, Any]) -> bool:
+    """Whether the name fits, or the address of its network card: a laptop may be named by the network that it is in."""
+    return bool(writer["computer"] == platform.node() or writer["address"] == uuid.getnode())
+
+
 def _is_this_process(writer: Mapping[str, Any]) -> bool:
-    return bool(writer) and (writer["computer"], writer["process"]) == (platform.node(), os.getpid())
+    return bool(writer) and _is_on_this_computer(writer) and writer["process"] == os.getpid()
 
 
 def _still_works(writer: Mapping[str, Any], folder: Path) -> bool:

@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,16 +19,23 @@ DATA_VARIABLE = "CAMERA_TRAP_AL_DATA"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what needs the shared photos, a GPU, or a C compiler on Linux, on a machine without them."""
+    """Deselect what needs the shared photos, a GPU, a C compiler on Linux, or to mount drives, on a machine without."""
     there = {
         "data": bool(os.environ.get(DATA_VARIABLE)),
         "gpu": torch.cuda.is_available(),
         "cc": sys.platform == "linux" and shutil.which("cc") is not None,
+        "mount": sys.platform == "linux" and _may_mount(),
     }
     missing = [name for name, is_there in there.items() if not is_there]
     without = [item for item in items if any(item.get_closest_marker(name) for name in missing)]
     config.hook.pytest_deselected(items=without)
     items[:] = [item for item in items if item not in without]
+
+
+def _may_mount() -> bool:
+    with TemporaryDirectory() as folder:
+        words = (["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", folder], ["umount", folder])
+        return all(shutil.which(call[0]) and not subprocess.run(call, capture_output=True).returncode for call in words)
 
 
 @pytest.fixture

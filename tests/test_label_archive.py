@@ -13,9 +13,21 @@ from camera_trap_al.label_archive import ACCEPTED, INITIAL, LABEL_COLUMNS, keep_
 from camera_trap_al.label_archive import read_labels as read_lazily
 from camera_trap_al.pools import UNLABELLED, Role
 from camera_trap_al.query import Answer, KnownLabel, Query
+from camera_trap_al.run_folder import ARCHIVE
 
 CLASSES = ("red deer", "Rüsselspringer, klein", '"fox"', "=boar", "'quoted", "'=both")
 PATHS = ("a/1.jpg", 'b, "c"/ä 2.jpg', "=c/3.jpg", "d\r\ne/4.jpg")
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """A run folder as far as labels go."""
+    return with_archive(tmp_path)
+
+
+def with_archive(folder: Path) -> Path:
+    (folder / ARCHIVE).mkdir(parents=True)
+    return folder
 
 
 def read_labels(file: Path) -> list[tuple[Role, str, str]]:
@@ -34,12 +46,12 @@ def accepted(folder: Path) -> dict[str, list[tuple[str, str]]]:
     return {name: [(path, label) for _, path, label in labels] for name, labels in found.items()}
 
 
-def test_all_that_an_answer_says_is_kept_by_name(tmp_path: Path) -> None:
+def test_all_that_an_answer_says_is_kept_by_name(run_folder: Path) -> None:
     answer = Answer(
         {0: 1, 1: 6}, skipped=(2,), unusable=(3, 8), corrections={9: 3}, new_classes=("-new",), source="anna"
     )
-    keep_answer(tmp_path, question(12), answer)
-    assert accepted(tmp_path) == {
+    keep_answer(run_folder, question(12), answer)
+    assert accepted(run_folder) == {
         "round_0012.csv": [
             (PATHS[0], CLASSES[1]),
             (PATHS[1], "-new"),
@@ -49,38 +61,38 @@ def test_all_that_an_answer_says_is_kept_by_name(tmp_path: Path) -> None:
             ("known/8.jpg", "unusable"),
         ]
     }
-    assert not list((tmp_path / ACCEPTED).parent.glob("*.csv")), "it came in no file"
+    assert not list((run_folder / ACCEPTED).parent.glob("*.csv")), "it came in no file"
 
 
-def test_the_file_of_an_answer_is_kept_as_it_came_under_the_end_of_its_name(tmp_path: Path) -> None:
+def test_the_file_of_an_answer_is_kept_as_it_came_under_the_end_of_its_name(run_folder: Path) -> None:
     answer = Answer({0: 0}, source="over/there/labels.csv", file_content=b"\xff\0;x", is_partial=True)
-    keep_answer(tmp_path, question(), answer)
-    keep_file(tmp_path, "initial", "x" * 300 + ".csv", b"initial")
-    kept = {file.name: file.read_bytes() for file in (tmp_path / ACCEPTED).parent.glob("*.csv")}
+    keep_answer(run_folder, question(), answer)
+    keep_file(run_folder, "initial", "x" * 300 + ".csv", b"initial")
+    kept = {file.name: file.read_bytes() for file in (run_folder / ACCEPTED).parent.glob("*.csv")}
     assert kept == {"round_0001_labels.csv": b"\xff\0;x", f"initial_{'x' * 56}.csv": b"initial"}
 
 
-def test_the_same_answer_again_is_kept_once(tmp_path: Path) -> None:
+def test_the_same_answer_again_is_kept_once(run_folder: Path) -> None:
     """As when the database had no room for it the first time."""
     for _ in range(2):
-        keep_answer(tmp_path, question(), Answer({0: 0}, is_partial=True))
-    assert accepted(tmp_path) == {"round_0001.csv": [(PATHS[0], CLASSES[0])]}
+        keep_answer(run_folder, question(), Answer({0: 0}, is_partial=True))
+    assert accepted(run_folder) == {"round_0001.csv": [(PATHS[0], CLASSES[0])]}
 
 
-def test_what_is_said_changed_and_said_again_is_kept_in_this_order(tmp_path: Path) -> None:
+def test_what_is_said_changed_and_said_again_is_kept_in_this_order(run_folder: Path) -> None:
     for class_id in (0, 1, 0, 0):
-        keep_answer(tmp_path, question(), Answer(corrections={9: class_id}, is_partial=True))
-    assert accepted(tmp_path) == {
+        keep_answer(run_folder, question(), Answer(corrections={9: class_id}, is_partial=True))
+    assert accepted(run_folder) == {
         "round_0001.csv": [("known/9.jpg", CLASSES[0])],
         "round_0001 (2).csv": [("known/9.jpg", CLASSES[1])],
         "round_0001 (3).csv": [("known/9.jpg", CLASSES[0])],
     }
 
 
-def test_initial_labels_are_kept_and_replaced(tmp_path: Path) -> None:
-    keep_initial(tmp_path, [("a/1.jpg", "red deer")])
-    keep_initial(tmp_path, [("=b/1.jpg", "=boar"), ("c/1.jpg", "unusable")])
-    assert accepted(tmp_path) == {Path(INITIAL).name: [("=b/1.jpg", "=boar"), ("c/1.jpg", "unusable")]}
+def test_initial_labels_are_kept_and_replaced(run_folder: Path) -> None:
+    keep_initial(run_folder, [("a/1.jpg", "red deer")])
+    keep_initial(run_folder, [("=b/1.jpg", "=boar"), ("c/1.jpg", "unusable")])
+    assert accepted(run_folder) == {Path(INITIAL).name: [("=b/1.jpg", "=boar"), ("c/1.jpg", "unusable")]}
 
 
 names = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=20)
@@ -88,7 +100,7 @@ names = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=
 
 @given(st.lists(st.tuples(names, names), max_size=5))
 def test_any_names_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, labels) -> None:
-    folder = tmp_path_factory.mktemp("run")
+    folder = with_archive(tmp_path_factory.mktemp("run"))
     labels = [
         (f"site/{path.replace('/', '').replace(chr(92), '').replace(chr(0), '')}.jpg", name) for path, name in labels
     ]
@@ -99,9 +111,9 @@ def test_any_names_come_back_as_they_were(tmp_path_factory: pytest.TempPathFacto
     assert read_labels(folder / "labels.csv") == expected, "data/labels.csv is written so"
 
 
-def test_a_file_that_excel_saved_as_utf_8_is_read(tmp_path: Path) -> None:
-    (tmp_path / "labels.csv").write_bytes("\ufeffpath,label\r\ntrain_data/Reh/1.jpg,Reh\r\n".encode())
-    assert read_labels(tmp_path / "labels.csv") == [(Role.TRAIN, "Reh/1.jpg", "Reh")]
+def test_a_file_that_excel_saved_as_utf_8_is_read(run_folder: Path) -> None:
+    (run_folder / "labels.csv").write_bytes("\ufeffpath,label\r\ntrain_data/Reh/1.jpg,Reh\r\n".encode())
+    assert read_labels(run_folder / "labels.csv") == [(Role.TRAIN, "Reh/1.jpg", "Reh")]
 
 
 WHOLE = "path,label\r\nvalidation_data/fox/1.jpg,fox\r\nunlabelled_data/a/2.jpg,unlabelled\r\n"
@@ -128,9 +140,9 @@ WHOLE = "path,label\r\nvalidation_data/fox/1.jpg,fox\r\nunlabelled_data/a/2.jpg,
     ],
 )
 def test_a_file_that_no_run_wrote_is_named_with_what_is_wrong_and_what_to_do(
-    tmp_path: Path, content: bytes, why: str
+    run_folder: Path, content: bytes, why: str
 ) -> None:
-    file = tmp_path / "labels.csv"
+    file = run_folder / "labels.csv"
     file.write_bytes(content)
     with pytest.raises(CheckpointError, match="cannot be read") as caught:
         read_labels(file)
@@ -140,12 +152,12 @@ def test_a_file_that_no_run_wrote_is_named_with_what_is_wrong_and_what_to_do(
     assert "Put back a copy of the file" in message and "move the file out of the run folder" in message
 
 
-def test_a_file_that_is_gone_or_cannot_be_opened_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_gone_or_cannot_be_opened_is_named(run_folder: Path) -> None:
     with pytest.raises(CheckpointError, match="No such file"):
-        read_labels(tmp_path / "labels.csv")
-    (tmp_path / "folder.csv").mkdir()
+        read_labels(run_folder / "labels.csv")
+    (run_folder / "folder.csv").mkdir()
     with pytest.raises(CheckpointError, match="Is a directory"):
-        read_labels(tmp_path / "folder.csv")
+        read_labels(run_folder / "folder.csv")
 
 
 def test_an_archive_that_cannot_be_written_is_told(tmp_path: Path) -> None:

@@ -393,7 +393,8 @@ def test_a_disk_that_does_not_answer_is_not_taken_for_damage(run: RandomRun, mon
 
 def test_a_run_that_another_program_works_on_is_not_rebuilt(run: RandomRun) -> None:
     garbage(run.folder / "data" / "run.sqlite")
-    entry = {"computer": "elsewhere", "user": "anna", "process": 1, "began": 1.0, "folder": "x", "since": "x"}
+    entry = {"computer": "elsewhere", "address": 1, "user": "anna", "process": 1, "began": 1.0, "folder": "x"}
+    entry["since"] = "x"
     (run.folder / WRITER_FILE).write_text(json.dumps(entry))
     before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
     with pytest.raises(CheckpointError, match="process 1 of anna on the computer elsewhere"):
@@ -478,7 +479,7 @@ def killed_at(change: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Path, "replace", unless_killed(Path.replace))
     monkeypatch.setattr(Path, "rename", unless_killed(Path.rename))
-    monkeypatch.setattr(files, "_remove", lambda leftover: None)
+    monkeypatch.setattr(files, "remove_leftover", lambda leftover: None)
     monkeypatch.setattr(run_rebuild.run_writer, "leave", lambda folder: None)
 
 

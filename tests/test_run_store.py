@@ -818,7 +818,7 @@ def kill_at_write(monkeypatch, kept):
             raise Killed
 
     monkeypatch.setattr(files, "flush", flush)
-    monkeypatch.setattr(files, "_remove", lambda leftover: None)  # nobody clears up after a kill
+    monkeypatch.setattr(files, "remove_leftover", lambda leftover: None)  # nobody clears up after a kill
 
 
 def kill_at_commit(monkeypatch, kept):

@@ -191,7 +191,9 @@ def test_another_program_with_the_number_of_one_that_ended_keeps_nobody_out(
 
 def test_a_run_that_another_computer_works_on_is_free_when_its_file_is_deleted(config: RunConfig) -> None:
     RunStore.open(config).close()
-    file = enter(config.run_dir, computer="FIELD-LAPTOP", user="anna", process=4321, since="2026-05-01 09:30")
+    file = enter(
+        config.run_dir, computer="FIELD-LAPTOP", address=1, user="anna", process=4321, since="2026-05-01 09:30"
+    )
     with pytest.raises(CheckpointError, match=r"process 4321 of anna on the computer FIELD-LAPTOP") as caught:
         RunStore.open(config)
     assert caught.value.path == file
@@ -233,7 +235,9 @@ def test_one_program_may_open_a_run_again(config: RunConfig) -> None:
         b"null",
         b'{"computer": "elsewhere"}',
         *(
-            json.dumps({"user": "x", "since": "x", "folder": folder, "computer": platform.node()} | numbers).encode()
+            json.dumps(
+                {"user": "x", "since": "x", "folder": folder, "computer": platform.node(), "address": 1} | numbers
+            ).encode()
             for folder, numbers in [
                 ("/", {"process": None, "began": 1.0}),
                 ("/", {"process": "1", "began": 1.0}),
@@ -272,7 +276,7 @@ def test_an_account_without_a_name_is_an_unknown_user(monkeypatch: pytest.Monkey
 
 def test_leaving_a_run_that_another_works_on_changes_nothing(config: RunConfig) -> None:
     store = RunStore.open(config)
-    file = enter(config.run_dir, computer="elsewhere")
+    file = enter(config.run_dir, computer="elsewhere", address=1)
     store.close()
     assert file.exists()
     file.unlink()

@@ -169,8 +169,7 @@ class ActiveLearningEnvironment:
         try:
             self._reader.decode(self.rows_to_decode)
             if self._pixels.is_to_be_measured:
-                self._pixels.measure(store)
-                self._reader.take_out()
+                self._pixels.measure(store, self._reader)
             elif store is not None:
                 self._pixels.tell_drift(store)
         finally:
@@ -231,6 +230,7 @@ class ActiveLearningEnvironment:
         if new is not None:
             self._embedded.enter(rows, new, "fp32")
         self._reader.take_out()
+        self._reader.refuse_gaps("Training the network")
 
     def rows_to_embed(self) -> IndexArray:
         """Rows of photos in use, ascending, that the present network has not embedded as they are now.
@@ -253,7 +253,8 @@ class ActiveLearningEnvironment:
             is_exact = np.isin(rows, self._rows_to_embed_exactly()) | (precision == "fp32")
             self._embedded.make(rows[is_exact], "fp32")
             self._embedded.make(rows[~is_exact], precision)
-        if not self._reader.take_out() and np.array_equal(self.rows_to_embed(), rows):
+        n_aside = self._reader.take_out()
+        if not (n_aside or self._reader.n_back) and np.array_equal(self.rows_to_embed(), rows):
             raise DataError(f"The network gave none of {len(rows)} photos an embedding.")
 
     def fit_classifier(self) -> None:
@@ -365,12 +366,14 @@ class ActiveLearningEnvironment:
         """
         fitted, rows = self.fitted(), self.pools.unlabelled
         with stage(logger, f"Predicting {len(rows)} unlabelled photos"):
-            predictions = Predictions.join(
-                Predictions.of(some, fitted.probabilities(embeddings))
-                for some, embeddings in self._embedded.stream(rows)
-            )
-        self._reader.take_out()
-        return predictions
+            while True:  # once, and again for photos that could not be read for a while
+                predictions = Predictions.join(
+                    Predictions.of(some, fitted.probabilities(embeddings))
+                    for some, embeddings in self._embedded.stream(rows)
+                )
+                self._reader.take_out()
+                if not self._reader.n_back:
+                    return predictions
 
     def prediction_lineage(self) -> dict[str, Any]:
         """Name what the predictions of the pool follow from."""

@@ -1,5 +1,6 @@
 """Embeddings put down as they come, some thousand a file, so that a stop loses little of hours of work."""
 
+import errno
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,8 @@ from tqdm.auto import tqdm
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.embedder import Embedder
 from camera_trap_al.deep_learning.precision import Precision
-from camera_trap_al.files import written_aside
+from camera_trap_al.exceptions import RunFileError
+from camera_trap_al.files import explained, written_aside
 from camera_trap_al.pools import FloatArray, IndexArray
 
 __all__ = ["EmbeddingParts"]
@@ -64,6 +66,8 @@ class EmbeddingParts:
                 part = {name: saved[name] for name in FIELDS}  # the whole of it, so that its checksums are tested
             is_ours = part["network"] == self.network and part["rows"].max(initial=-1) < len(self._file_of)
         except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # of the drive, not of the file
+                raise RunFileError(file, error) from error
             logger.warning("%s is damaged and is made again (%s).", file, error)
             return None
         return part if is_ours else None
@@ -127,7 +131,7 @@ class EmbeddingParts:
         is_wanted[rows] = True
         is_wanted[self.missing(rows, fingerprints, precision)] = False
         for number in np.unique(self._file_of[is_wanted]).tolist():
-            with np.load(self._files[number]) as saved:
-                in_file = saved["rows"]
-                which = is_wanted[in_file] & (self._file_of[in_file] == number)
-                yield in_file[which], saved["embeddings"][which]
+            with explained(self._files[number]), np.load(self._files[number]) as saved:
+                in_file, embeddings = saved["rows"], saved["embeddings"]
+            which = is_wanted[in_file] & (self._file_of[in_file] == number)
+            yield in_file[which], embeddings[which]

@@ -9,6 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from camera_trap_al.files import explained
 from camera_trap_al.pools import FloatArray, IndexArray
 from camera_trap_al.run_store import Artefact, RunStore
 
@@ -131,9 +132,13 @@ class EmbeddingTable:
             return table
         embeddings_file, photos_file = (store.folder / file for file in (EMBEDDINGS_FILE, PHOTOS_FILE))
         try:
-            with photos_file.open("rb") as opened, np.load(opened) as saved:  # closed whatever np.load finds
+            with (
+                explained(photos_file),
+                photos_file.open("rb") as opened,
+                np.load(opened) as saved,
+            ):  # closed whatever np.load finds
                 fingerprints, is_exact = saved["fingerprints"], saved["is_exact"]
-            with embeddings_file.open("rb") as opened:
+            with explained(embeddings_file), embeddings_file.open("rb") as opened:
                 values = np.lib.format.read_array(opened)  # np.load might find an archive
             rows = np.flatnonzero(fingerprints)
             table.put(rows, values, fingerprints[rows], network, is_exact[rows])

@@ -12,6 +12,7 @@ import numpy as np
 from camera_trap_al.classifier import EmbeddingClassifier, EmbeddingScaler
 from camera_trap_al.config import RunConfig
 from camera_trap_al.exceptions import CheckpointError
+from camera_trap_al.files import explained
 from camera_trap_al.pools import FloatArray, IndexArray
 from camera_trap_al.run_store import Artefact, RunStore
 
@@ -104,7 +105,7 @@ class FittedClassifier:
         file = store.folder / CLASSIFIER_FILE
         parts: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
         try:
-            with file.open("rb") as opened, np.load(opened) as saved:  # closed whatever np.load finds
+            with explained(file), file.open("rb") as opened, np.load(opened) as saved:  # closed whatever np.load finds
                 for name in saved.files:
                     part, _, array = name.partition(".")
                     parts[part][array] = saved[name]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.networks import EmbeddingNet, SoftmaxNet
+from camera_trap_al.files import explained
 from camera_trap_al.run_store import Artefact, RunStore
 
 __all__ = ["NETWORK_FILE", "load_network", "network_artefact", "network_as_dict", "read_network", "write_network"]
@@ -62,7 +63,8 @@ def read_network(store: RunStore) -> tuple[dict[str, Any] | None, dict[str, Any]
     if lineage is None:
         return None, None
     try:
-        return lineage, torch.load(file, map_location="cpu", weights_only=True)
+        with explained(file):
+            return lineage, torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, MemoryError):  # no fault of the file, whose training took hours
         raise
     except Exception:  # of a file that is no network, the unpickler makes any error there is

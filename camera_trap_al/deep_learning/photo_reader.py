@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -23,10 +24,17 @@ class PhotoReader:
     ----------
     dataset
         The photos.
+
+    Attributes
+    ----------
+    n_back
+        How many photos could not be read before the last `take_out` and could then, since a drive was gone for a while.
+        Whatever was made of all photos until then was made without them.
     """
 
     def __init__(self, dataset: ExtendedImageFolder) -> None:
         self._dataset = dataset
+        self.n_back = 0
         self._to_record: dict[int, str] = {}
         self._was_recorded = False
 
@@ -51,11 +59,13 @@ class PhotoReader:
         while len(new := cache.to_keep(wanted())):
             with stage(logger, f"Reading {len(new)} photos"):
                 cache.fill(new)
-            if not self.take_out():
+            if not (self.take_out() or self.n_back):
                 break
 
     def take_out(self) -> int:
         """Set aside what was found unreadable since the last time, and tell how many photos these are.
+
+        Photos that can be read by now are not set aside, but counted in `n_back`.
 
         Raises
         ------
@@ -67,17 +77,39 @@ class PhotoReader:
         new = {row: why for row, why in self._dataset.cache.unreadable.items() if not pools.is_set_aside[row]}
         for role in np.unique(pools.roles[list(new)]).tolist():
             root = self._dataset.catalogue.roots[Role(role)]
-            if not root.is_dir():
+            if not _is_there(root):
                 raise DataError(
                     f"{root}: the folder cannot be reached any more. Connect its drive or network and start again with "
                     "the same settings: the run goes on, and nothing is lost.",
                     root,
                 )
+        back = self._dataset.cache.come_back()
+        self.n_back = len(back)
+        if back:
+            root = self._dataset.catalogue.path(back[0]).parent
+            logger.warning(
+                "Photos that could not be read for a while and can be now: %d, such as in %s", len(back), root
+            )
+        new = {row: why for row, why in new.items() if row in self._dataset.cache.unreadable}
         pools.is_set_aside[list(new)] = True
         self._to_record |= new
         if new and not len(pools.labelled):
             raise DataError("No labelled photo can be read, so there is nothing to learn from.")
         return len(new)
+
+    def refuse_gaps(self, what: str) -> None:
+        """Refuse what was made without photos that could not be read for a while.
+
+        Raises
+        ------
+        DataError
+            If there were such photos at the last `take_out`.
+        """
+        if self.n_back:
+            raise DataError(
+                f"{what}: photos that could not be read meanwhile, since their drive or network was gone for a while: "
+                f"{self.n_back}. It is back: start again with the same settings, and the run goes on; nothing is lost."
+            )
 
     def record(self, store: RunStore | None) -> None:
         """Say and record what was set aside since the last time; the first time, bring the list up to date."""
@@ -88,3 +120,11 @@ class PhotoReader:
             listed = "" if store is None else f"; {store.folder / 'unreadable_images.csv'} says why"
             logger.warning("%d photos cannot be read and are set aside%s.", len(self._to_record), listed)
             self._to_record = {}
+
+
+def _is_there(root: Path) -> bool:
+    """Whether a data folder can be reached; the empty folder that stands for a drive while that is gone is not it."""
+    try:
+        return any(root.iterdir())
+    except OSError:
+        return False

@@ -11,6 +11,7 @@ from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.embedder import Embedder
 from camera_trap_al.deep_learning.embedding_table import digest
+from camera_trap_al.deep_learning.photo_reader import PhotoReader
 from camera_trap_al.deep_learning.transforms import channel_statistics
 from camera_trap_al.image_cache import ImageCache
 from camera_trap_al.logs import stage
@@ -85,10 +86,29 @@ class PixelStatistics:
         self.digest = digest(mean, std)
         self.is_to_be_measured = False
 
-    def measure(self, store: RunStore | None) -> None:
-        """Measure and freeze them: all photos together, or 20,000 drawn by lot, each weighing the same."""
-        with stage(logger, "Measuring pixel mean and standard deviation"):
-            mean_and_std = measure_pixels(self._dataset.cache, self.sample())
+    def measure(self, store: RunStore | None, reader: PhotoReader) -> None:
+        """Measure and freeze them: all photos together, or 20,000 drawn by lot, each weighing the same.
+
+        Parameters
+        ----------
+        store
+            Where they are kept, if anywhere.
+        reader
+            Is told to set aside what cannot be read.
+
+        Raises
+        ------
+        DataError
+            If no photo can be read, or a data folder cannot be reached any more.
+        """
+        n_missed = 1
+        while n_missed:  # those that could not be read for a while would be missing in them for ever
+            with stage(logger, "Measuring pixel mean and standard deviation"):
+                try:
+                    mean_and_std = measure_pixels(self._dataset.cache, self.sample())
+                finally:
+                    reader.take_out()
+            n_missed = reader.n_back
         if store is not None:
             store.remember(STORED_AS, mean_and_std)
             store.remember(N_MEASURED, len(self._dataset))  # last: without it, they are measured again

@@ -125,7 +125,7 @@ class LabelsBin:
     def _files(self) -> list[Path]:
         """List the CSV files, newest first."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(exist_ok=True)  # not those above it: their drive may be gone
             dated = [(path.stat().st_mtime_ns, path.name) for path in self.folder.iterdir() if _is_label_file(path)]
         except OSError as error:
             # A file may vanish while we look; then nobody knows any more which one is the newest.

@@ -273,7 +273,9 @@ class LabelRetriever:
     def _report(self, error: LabelFileError) -> None:
         """Say what is wrong: all of it in a file, on the screen as much as can be read there."""
         rows = [(fault.row, fault.file, fault.problem, fault.advice) for fault in error.faults]
-        with suppress(OSError):  # when it is open in Excel, the screen must do; the mark tells Excel that it is UTF-8
+        # When it is open in Excel, or its drive is gone, the screen must do; the mark tells Excel that it is UTF-8.
+        with suppress(OSError):
+            self.faults_path.parent.stat()
             write_csv(self.faults_path, ("row", "file", "problem", "advice"), rows, encoding="utf-8-sig")
         heading, _, _ = str(error).partition("\n")
         say(heading)
