@@ -282,6 +282,7 @@ def _learn_and_ask(env: ActiveLearningEnvironment, store: RunStore) -> str | Non
         if ended_because:
             return ended_because
         query = env.ask(store)  # after a restart, about the same photos
+        env.dataset.cache.close()  # until it is used again: nothing of the run is open while somebody labels
         answer = _answer(query, labels, store)
         if answer.stop:
             return "the expert stopped"

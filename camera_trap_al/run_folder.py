@@ -3,12 +3,12 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 from camera_trap_al.exceptions import CheckpointError, RunFileError
-from camera_trap_al.files import explained, prepared_aside
+from camera_trap_al.files import explained
 from camera_trap_al.photo_folders import RUN_DATABASE
 
 __all__ = ["ARCHIVE", "ARCHIVED_NAME", "check_database", "faults_told", "has_results", "make", "move_aside"]
@@ -65,20 +65,29 @@ def make(folder: Path) -> None:
     RunFileError
         If folders or files cannot be written for another reason.
     """
-    name = str(os.getpid()).ljust(LONGEST - len("test_results/.new.txt"), "x")  # two programs may start together
-    probe = folder / "test_results" / f"{name}.txt"  # where it is no sign of a run
+    # One name each time, so that a kill leaves one file at most; programs that start together may share it.
+    probe = folder / "test_results" / f"{'x' * (LONGEST - len('test_results/.txt'))}.txt"  # no sign of a run
     try:
         with explained(probe):
             for name in FOLDERS:
                 _make_one(folder / name, folder)
-        with prepared_aside(probe) as prepared:
-            prepared.write_bytes(b"camera_trap_al")
-        prepared.unlink()
+            _try_out(probe)
     except RunFileError as error:
         if error.is_too_long:
             raise
         with explained(folder):  # nobody knows the file
             raise OSError(error.errno, error.strerror) from error
+
+
+def _try_out(probe: Path) -> None:
+    try:
+        with probe.open("wb") as file:
+            file.write(b"camera_trap_al")
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
 
 
 def _make_one(wanted: Path, folder: Path) -> None:
