@@ -35,7 +35,8 @@ from camera_trap_al.run_store import RunStore
 PROMPT = "Press enter when you have placed the labels in the labels bin"
 LOADED = "Labels were loaded successfully"
 PROGRAM = """
-import json, sys
+import json, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell that runs in the background turns off
 from camera_trap_al.main_scripts import run_active_learning
 result = run_active_learning(**json.loads(sys.argv[1]))
 print("RESULT", json.dumps([result.labels_given, result.rounds, result.ended_because]), flush=True)
