@@ -202,9 +202,8 @@ class RunConfig:
                     f"output_dir must not be {name} or a folder around it, since the run's own files would mix with "
                     f"the photos; got {str(self.run_dir)!r}. Give the run a folder of its own."
                 )
-        resumes = self.use_checkpoints and answers_yes(
-            (self.run_dir / RUN_DATABASE).exists
-        )  # and needs these files no more
+        # A run that is resumed needs these files no more.
+        resumes = self.use_checkpoints and answers_yes((self.run_dir / RUN_DATABASE).exists)
         for name in ("pretrained_weights", "initial_labels"):
             file = None if a_path(getattr(self, name)) else self.path_of(name)
             if file is not None and not file.is_file() and not resumes:

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from camera_trap_al.exceptions import ConfigError, DataError
-from camera_trap_al.files import explained, written_aside
+from camera_trap_al.files import make_folder, written_aside
 from camera_trap_al.pools import FloatArray, IndexArray
 
 __all__ = ["EvaluationReport", "evaluate"]
@@ -67,8 +67,7 @@ class EvaluationReport:
         folder
             Made if it is not there; files of these names in it are replaced.
         """
-        with explained(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with written_aside(folder / "confusion_matrix.npy") as path:
             np.save(path, self.confusion_matrix)
         with written_aside(folder / "confusion_matrix.png") as path:

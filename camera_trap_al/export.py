@@ -11,7 +11,7 @@ from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
 from camera_trap_al.deep_learning.network_file import write_network
 from camera_trap_al.exceptions import ConfigError
-from camera_trap_al.files import explained, written_aside
+from camera_trap_al.files import make_folder, written_aside
 
 __all__ = ["export_model", "find_export_problems"]
 
@@ -48,8 +48,7 @@ def export_model(
     classes
         Class names by class id.
     """
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     _save_array(folder / "dataset_mean.npy", trainer.pixel_mean)
     _save_array(folder / "dataset_std.npy", trainer.pixel_std)
     with written_aside(folder / "embedding_model_weights.pt") as prepared:

@@ -7,16 +7,25 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
 
 from camera_trap_al.exceptions import DiskFullError, RunFileError
 
 __all__ = [
+    "as_run_file_error",
     "aside",
     "explained",
     "flush",
     "from_plain_cell",
+    "make_folder",
     "plain_cell",
     "prepared_aside",
+    "put_in_place",
+    "read_arrays",
     "remove_leftover",
     "size_told",
     "write_csv",
@@ -24,6 +33,7 @@ __all__ = [
 ]
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+NOT_OF_THE_DRIVE = {None, errno.EINVAL}  # what NumPy and zipfile say of bytes that make no sense
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # as the Open Worldwide Application Security Project lists them
 NO_ROOM_SAYS_NUMPY = re.compile(r"Not enough free space|\d+ requested and \d+ written")  # without an errno
 
@@ -60,9 +70,41 @@ def explained(path: Path) -> Iterator[None]:
     except RunFileError:
         raise
     except OSError as error:
-        if error.errno in NO_ROOM or NO_ROOM_SAYS_NUMPY.match(str(error)):
-            raise DiskFullError(path) from error
-        raise RunFileError(path, error) from error
+        raise as_run_file_error(path, error) from error
+
+
+def as_run_file_error(path: Path, error: OSError) -> RunFileError:
+    """Give the error that tells people what it means that a disk says `error` about `path`."""
+    if error.errno in NO_ROOM or NO_ROOM_SAYS_NUMPY.match(str(error)):
+        return DiskFullError(path)
+    return RunFileError(path, error)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, unless it is there; errors as `explained`."""
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read all arrays of an ``.npz`` file by name, which tests their checksums too.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, or of another kind.
+    RunFileError
+        If it is not there, or its drive does not answer.
+    """
+    try:
+        with path.open("rb") as opened, np.load(opened) as saved:  # closed whatever np.load finds
+            return {name: saved[name] for name in saved.files}
+    except OSError as error:
+        if error.errno not in NOT_OF_THE_DRIVE:
+            raise as_run_file_error(path, error) from error
+        raise ValueError(str(error)) from error
+    except (KeyError, TypeError, EOFError, BadZipFile) as error:
+        raise ValueError(str(error)) from error
 
 
 @contextmanager
@@ -103,11 +145,16 @@ def written_aside(path: Path) -> Iterator[Path]:
     with prepared_aside(path) as prepared:
         yield prepared
     try:
-        with explained(path):
-            prepared.replace(path)
+        put_in_place(path)
     except OSError:
         remove_leftover(prepared)
         raise
+
+
+def put_in_place(path: Path) -> None:
+    """Give the name `path` to what was prepared aside for it, in one step; errors as `explained`."""
+    with explained(path):
+        aside(path).replace(path)
 
 
 def remove_leftover(leftover: Path) -> None:

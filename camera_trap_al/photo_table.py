@@ -17,6 +17,7 @@ from camera_trap_al.pools import UNLABELLED, Pools, Role
 __all__ = [
     "SCHEMA",
     "add_classes",
+    "class_ids",
     "class_names",
     "fits",
     "leaves_its_folder",
@@ -87,6 +88,11 @@ def class_names(db: sqlite3.Connection) -> tuple[str, ...]:
     return tuple(name for (name,) in db.execute("SELECT name FROM classes ORDER BY class_id"))
 
 
+def class_ids(db: sqlite3.Connection) -> dict[str, int]:
+    """Give the class ids by class name."""
+    return {name: class_id for class_id, name in enumerate(class_names(db))}
+
+
 def fits(db: sqlite3.Connection, role: Role, scan: FolderScan) -> bool:
     """Whether a folder holds at least half of the photos of a data set that were there at the last start."""
     expected = [path for path, set_aside in _stored(db, role).items() if set_aside != VANISHED]
@@ -132,12 +138,12 @@ def _register_folder(db: sqlite3.Connection, role: Role, scan: FolderScan, old_r
 
 
 def _add_photos(db: sqlite3.Connection, role: Role, paths: Sequence[str], *, grown: bool) -> None:
-    class_ids = {name: class_id for class_id, name in db.execute("SELECT class_id, name FROM classes")}
+    ids = class_ids(db)
     (first,) = db.execute("SELECT COALESCE(MAX(photo_row) + 1, 0) FROM photos").fetchone()
     db.executemany(
         "INSERT INTO photos (photo_row, role, path, class_id) VALUES (?, ?, ?, ?)",
         (
-            (row, role, path, None if role is Role.UNLABELLED else class_ids[class_of(path)])
+            (row, role, path, None if role is Role.UNLABELLED else ids[class_of(path)])
             for row, path in enumerate(paths, start=first)
         ),
     )

@@ -3,11 +3,12 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from camera_trap_al.exceptions import CameraTrapALError, CheckpointError, DiskFullError, RunFileError
 
-__all__ = ["DamagedError", "check_whole", "transaction"]
+__all__ = ["DamagedError", "check_whole", "now", "transaction"]
 
 DAMAGED = {  # ERROR: a table is not there
     *(sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH),
@@ -56,6 +57,11 @@ def transaction(database: Path) -> Iterator[sqlite3.Connection]:
             connection.execute("COMMIT")
     except sqlite3.DatabaseError as error:
         raise _explained(database, error) from error
+
+
+def now() -> str:
+    """Give the time as a database of a run keeps it: UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def check_whole(db: sqlite3.Connection, database: Path) -> None:

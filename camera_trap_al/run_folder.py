@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from camera_trap_al.exceptions import CheckpointError, RunFileError
-from camera_trap_al.files import explained
+from camera_trap_al.files import as_run_file_error, explained
 from camera_trap_al.photo_folders import RUN_DATABASE
 
 __all__ = ["ARCHIVE", "ARCHIVED_NAME", "check_database", "faults_told", "has_results", "make", "move_aside"]
@@ -75,8 +75,7 @@ def make(folder: Path) -> None:
     except RunFileError as error:
         if error.is_too_long:
             raise
-        with explained(folder):  # nobody knows the file
-            raise OSError(error.errno, error.strerror) from error
+        raise as_run_file_error(folder, error) from error  # nobody knows the file
 
 
 def _try_out(probe: Path) -> None:
@@ -118,7 +117,7 @@ def faults_told(folder: Path) -> Iterator[None]:
         path = Path(str(error.filename or ""))
         if not path.is_relative_to(folder):
             raise
-        raise RunFileError(path, error) from error
+        raise as_run_file_error(path, error) from error
 
 
 def move_aside(folder: Path) -> None:

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -17,13 +17,13 @@ import numpy as np
 from camera_trap_al import photo_table, query_table, run_folder, run_format, run_settings, run_writer
 from camera_trap_al.config import RunConfig
 from camera_trap_al.exceptions import CheckpointError
-from camera_trap_al.files import aside, explained, prepared_aside
+from camera_trap_al.files import aside, explained, prepared_aside, put_in_place
 from camera_trap_al.label_archive import ACCEPTED, INITIAL, read_labels
 from camera_trap_al.logs import stage
 from camera_trap_al.photo_folders import RUN_DATABASE
 from camera_trap_al.pools import Role
 from camera_trap_al.query import SKIP, UNUSABLE, Answer, Query
-from camera_trap_al.run_database import DamagedError, check_whole, transaction
+from camera_trap_al.run_database import DamagedError, check_whole, now, transaction
 from camera_trap_al.run_store import REBUILT, RunStore
 
 __all__ = ["open_run", "rebuild"]
@@ -92,7 +92,7 @@ def _rebuild(config: RunConfig, database: Path) -> None:
             _store_settings(db, config, salvaged)
     with explained(database):
         _keep_old(database)
-        prepared.replace(database)
+    put_in_place(database)
     given = config.kept_settings().items()
     lost = [f"{name}={value!r}" for name, value in given if name not in salvaged and value is not None]  # None: drawn
     if lost:
@@ -162,7 +162,7 @@ def _rounds(folder: Path) -> dict[int, Labels]:
 def _add_photos(db: sqlite3.Connection, labels: Labels, initial: Iterable[Photo]) -> None:
     """Enter all photos, with the labels that they had before the first round, or that no round is kept of."""
     photo_table.add_classes(db, sorted({*labels.values()} - NO_CLASS))
-    ids = {name: class_id for class_id, name in enumerate(photo_table.class_names(db))}
+    ids = photo_table.class_ids(db)
     initially = set(initial)
     db.executemany(
         "INSERT INTO photos (photo_row, role, path, class_id, unusable, is_initial) VALUES (?, ?, ?, ?, ?, ?)",
@@ -176,10 +176,10 @@ def _add_photos(db: sqlite3.Connection, labels: Labels, initial: Iterable[Photo]
 def _replay(db: sqlite3.Connection, number: int, answers: Labels) -> None:
     """Enter a round as if it were answered now; a word on a photo that has a label already corrects it."""
     photo_table.add_classes(db, sorted({*answers.values()} - NO_CLASS))
-    ids = {name: class_id for class_id, name in enumerate(photo_table.class_names(db))}
+    ids = photo_table.class_ids(db)
     find = "SELECT photo_row, class_id IS NOT NULL OR unusable FROM photos WHERE role = ? AND path = ?"
     said = [(*db.execute(find, photo).fetchone(), label) for photo, label in answers.items()]
-    db.execute("INSERT INTO queries (round, asked_at) VALUES (?, ?)", (number, _now()))
+    db.execute("INSERT INTO queries (round, asked_at) VALUES (?, ?)", (number, now()))
     db.executemany(
         "INSERT INTO query_rows (round, position, photo_row) VALUES (?, ?, ?)",
         [(number, position, row) for position, (row, is_known, _) in enumerate(said) if not is_known],
@@ -193,7 +193,7 @@ def _replay(db: sqlite3.Connection, number: int, answers: Labels) -> None:
     )
     asked = [(row, path) for (row, is_known, _), (_, path) in zip(said, answers, strict=True) if not is_known]
     rows, paths = np.array([row for row, _ in asked], np.int64), tuple(path for _, path in asked)
-    query_table.store_answer(db, Query(number, rows, paths, photo_table.class_names(db)), answer, _now())
+    query_table.store_answer(db, Query(number, rows, paths, photo_table.class_names(db)), answer, now())
 
 
 def _add_evaluations(db: sqlite3.Connection, folder: Path) -> None:
@@ -217,7 +217,7 @@ def _salvaged_settings(database: Path) -> dict[str, Any]:
 
 def _store_settings(db: sqlite3.Connection, config: RunConfig, salvaged: dict[str, Any]) -> None:
     seeded = replace(config, seed=salvaged.get("seed", config.seed)).with_seed()
-    settings = run_settings.to_store(seeded, begins=True) | salvaged | {REBUILT: _now()}
+    settings = run_settings.to_store(seeded, begins=True) | salvaged | {REBUILT: now()}
     db.executemany(
         "INSERT INTO settings VALUES (?, ?)", [(name, json.dumps(value)) for name, value in settings.items()]
     )
@@ -230,7 +230,3 @@ def _keep_old(database: Path) -> None:
         old = database.with_name(database.name + ending)
         if old.exists():
             old.rename(database.with_name(name + ending))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

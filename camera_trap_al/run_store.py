@@ -7,19 +7,18 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from camera_trap_al import photo_table, query_table, run_folder, run_format, run_settings, run_writer
 from camera_trap_al.config import RunConfig
 from camera_trap_al.exceptions import CheckpointError, DiskFullError, RunFileError
-from camera_trap_al.files import aside, explained, prepared_aside, remove_leftover, write_csv
+from camera_trap_al.files import aside, explained, prepared_aside, put_in_place, remove_leftover, write_csv
 from camera_trap_al.label_archive import INITIAL, LABEL_COLUMNS, keep_answer, keep_file, keep_initial
 from camera_trap_al.photo_folders import RUN_DATABASE, Catalogue, FolderScan
 from camera_trap_al.pools import IndexArray, Role
 from camera_trap_al.query import UNUSABLE, Answer, Query, check_answer
-from camera_trap_al.run_database import check_whole, transaction
+from camera_trap_al.run_database import check_whole, now, transaction
 
 __all__ = ["REBUILT", "Artefact", "CheckpointManager", "RunStore"]
 
@@ -217,7 +216,7 @@ class RunStore:
             (n,) rows to ask about, in the strategy's order.
         """
         with self._transaction() as db:
-            return query_table.ask(db, rows, _now())
+            return query_table.ask(db, rows, now())
 
     def open_query(self, at_most: int | None = None) -> Query | None:
         """Give what was asked and is not answered, without the photos set aside since; None if there is nothing.
@@ -233,7 +232,7 @@ class RunStore:
                 return None
             query = query_table.load_query(db, found[0], at_most)
             if not len(query):
-                db.execute("UPDATE queries SET answered_at = ? WHERE round = ?", (_now(), query.round))
+                db.execute("UPDATE queries SET answered_at = ? WHERE round = ?", (now(), query.round))
                 return None
             return query
 
@@ -252,7 +251,7 @@ class RunStore:
         """
         check_answer(query, answer)
         with self._transaction() as db:
-            is_stored = query_table.store_answer(db, query, answer, _now())
+            is_stored = query_table.store_answer(db, query, answer, now())
             if is_stored:
                 query_table.check_something_is_labelled(db, answer.source)
                 keep_answer(self.folder, query, answer)
@@ -283,7 +282,7 @@ class RunStore:
         if file_content is not None:
             keep_file(self.folder, "initial", source, file_content)
         with self._transaction() as db:
-            query_table.take_initial_labels(db, classes, source, _now())
+            query_table.take_initial_labels(db, classes, source, now())
             labels = db.execute(
                 "SELECT path, CASE WHEN unusable THEN ? ELSE name END FROM photos LEFT JOIN classes USING (class_id)"
                 " WHERE is_initial ORDER BY photo_row",
@@ -343,9 +342,7 @@ class RunStore:
                 remove_leftover(aside(self.folder / artefact.file))
             raise
         for artefact in artefacts:
-            path = self.folder / artefact.file
-            with explained(path):
-                aside(path).replace(path)
+            put_in_place(self.folder / artefact.file)
 
     def lineage_of(self, file: str) -> dict[str, Any] | None:
         """Say what the artefact in `file` was made from; None if it is missing or not the one that was saved."""
@@ -356,8 +353,7 @@ class RunStore:
         checksum, lineage = found
         path, prepared = self.folder / file, aside(self.folder / file)
         if prepared.exists() and _sha256(prepared) == checksum:
-            with explained(path):
-                prepared.replace(path)
+            put_in_place(path)
         if not path.exists() or _sha256(path) != checksum:
             logger.warning("%s is missing or not the file that was saved; it is made again.", path)
             return None
@@ -375,10 +371,6 @@ def _write_for_people(path: Path, header: Sequence[str], rows: Iterable[Sequence
         if not error.is_not_allowed:
             raise
         logger.warning("%s is open in another program and stays as it was; it is written again later.", path)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _sha256(path: Path) -> str:

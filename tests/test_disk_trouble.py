@@ -233,6 +233,21 @@ def leftovers(run: Path) -> list[Path]:
 # Disk full
 
 
+@pytest.fixture
+def stopped_by_a_full_disk(photos, settings, person, capsys) -> Callable[[Path], DiskFullError]:
+    """Starts a run that a full disk stops, with nothing left over and nothing lost; gives what it says."""
+
+    def start(run: Path) -> DiskFullError:
+        person(run)
+        with pytest.raises(DiskFullError, match="Make room there and start again") as caught:
+            run_active_learning(**settings(photos, run))
+        assert not leftovers(run)
+        assert n_answered(run) == capsys.readouterr().out.count(LOADED), "what was reported as loaded is stored"
+        return caught.value
+
+    return start
+
+
 @pytest.mark.mount
 @pytest.mark.parametrize(
     ("where", "name", "at_fault"),
@@ -249,18 +264,14 @@ def leftovers(run: Path) -> list[Path]:
     ids=["open", "start", "train", "embed", "export", "commit", "finetune", "predict"],
 )
 def test_a_disk_that_fills_up_stops_the_run_and_it_goes_on_when_there_is_room(
-    drive, photos, settings, person, undisturbed, monkeypatch, capsys, where, name, at_fault
+    drive, photos, settings, person, undisturbed, monkeypatch, stopped_by_a_full_disk, where, name, at_fault
 ):
     run = drive.path / "run"
-    person(run)
     with monkeypatch.context() as patch:
         happens_at(patch, where, name, drive.fill)
-        with pytest.raises(DiskFullError) as caught:
-            run_active_learning(**settings(photos, run))
+        full = stopped_by_a_full_disk(run)
     message = f"{drive.path / at_fault}: cannot be written, since no room is left on the disk. Make room there and "
-    assert str(caught.value) == message + GOES_ON
-    assert not leftovers(run)
-    assert n_answered(run) == capsys.readouterr().out.count(LOADED), "what was reported as loaded is stored"
+    assert str(full) == message + GOES_ON
     drive.make_room()
     person(run)
     run_active_learning(**settings(photos, run))
@@ -270,16 +281,11 @@ def test_a_disk_that_fills_up_stops_the_run_and_it_goes_on_when_there_is_room(
 @pytest.mark.mount
 @pytest.mark.parametrize("size", ["24k", "100k", "200k"])
 def test_a_disk_that_is_too_small_stops_the_run_and_it_goes_on_when_there_is_room(
-    new_drive, photos, settings, person, undisturbed, capsys, size
+    new_drive, photos, settings, person, undisturbed, stopped_by_a_full_disk, size
 ):
     drive = new_drive(size)
     run = drive.path / "run"
-    person(run)
-    with pytest.raises(DiskFullError, match="Make room there and start again") as caught:
-        run_active_learning(**settings(photos, run))
-    assert caught.value.path.is_relative_to(run)
-    assert not leftovers(run)
-    assert n_answered(run) == capsys.readouterr().out.count(LOADED), "what was reported as loaded is stored"
+    assert stopped_by_a_full_disk(run).path.is_relative_to(run)
     drive.make_room()
     person(run)
     run_active_learning(**settings(photos, run))

@@ -1,11 +1,9 @@
 """Embeddings put down as they come, some thousand a file, so that a stop loses little of hours of work."""
 
-import errno
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +12,7 @@ from tqdm.auto import tqdm
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.embedder import Embedder
 from camera_trap_al.deep_learning.precision import Precision
-from camera_trap_al.exceptions import RunFileError
-from camera_trap_al.files import explained, written_aside
+from camera_trap_al.files import read_arrays, written_aside
 from camera_trap_al.pools import FloatArray, IndexArray
 
 __all__ = ["EmbeddingParts"]
@@ -62,12 +59,10 @@ class EmbeddingParts:
 
     def _load(self, file: Path) -> dict[str, Any] | None:
         try:
-            with file.open("rb") as opened, np.load(opened) as saved:  # closed whatever np.load finds
-                part = {name: saved[name] for name in FIELDS}  # the whole of it, so that its checksums are tested
+            saved = read_arrays(file)
+            part = {name: saved[name] for name in FIELDS}
             is_ours = part["network"] == self.network and part["rows"].max(initial=-1) < len(self._file_of)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
-            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # of the drive, not of the file
-                raise RunFileError(file, error) from error
+        except (ValueError, KeyError, TypeError) as error:
             logger.warning("%s is damaged and is made again (%s).", file, error)
             return None
         return part if is_ours else None
@@ -131,7 +126,7 @@ class EmbeddingParts:
         is_wanted[rows] = True
         is_wanted[self.missing(rows, fingerprints, precision)] = False
         for number in np.unique(self._file_of[is_wanted]).tolist():
-            with explained(self._files[number]), np.load(self._files[number]) as saved:
-                in_file, embeddings = saved["rows"], saved["embeddings"]
+            part = read_arrays(self._files[number])
+            in_file, embeddings = part["rows"], part["embeddings"]
             which = is_wanted[in_file] & (self._file_of[in_file] == number)
             yield in_file[which], embeddings[which]

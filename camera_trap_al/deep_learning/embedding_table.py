@@ -4,12 +4,11 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from camera_trap_al.files import explained
+from camera_trap_al.files import explained, read_arrays
 from camera_trap_al.pools import FloatArray, IndexArray
 from camera_trap_al.run_store import Artefact, RunStore
 
@@ -132,17 +131,13 @@ class EmbeddingTable:
             return table
         embeddings_file, photos_file = (store.folder / file for file in (EMBEDDINGS_FILE, PHOTOS_FILE))
         try:
-            with (
-                explained(photos_file),
-                photos_file.open("rb") as opened,
-                np.load(opened) as saved,
-            ):  # closed whatever np.load finds
-                fingerprints, is_exact = saved["fingerprints"], saved["is_exact"]
+            saved = read_arrays(photos_file)
+            fingerprints, is_exact = saved["fingerprints"], saved["is_exact"]
             with explained(embeddings_file), embeddings_file.open("rb") as opened:
                 values = np.lib.format.read_array(opened)  # np.load might find an archive
             rows = np.flatnonzero(fingerprints)
             table.put(rows, values, fingerprints[rows], network, is_exact[rows])
-        except (ValueError, KeyError, EOFError, BadZipFile):
+        except (ValueError, KeyError, EOFError):
             for file in (embeddings_file, photos_file):
                 logger.warning("%s is missing or not the file that was saved; it is made again.", file)
             return cls(n_rows)

@@ -5,14 +5,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
-from zipfile import BadZipFile
 
 import numpy as np
 
 from camera_trap_al.classifier import EmbeddingClassifier, EmbeddingScaler
 from camera_trap_al.config import RunConfig
 from camera_trap_al.exceptions import CheckpointError
-from camera_trap_al.files import explained
+from camera_trap_al.files import read_arrays
 from camera_trap_al.pools import FloatArray, IndexArray
 from camera_trap_al.run_store import Artefact, RunStore
 
@@ -105,13 +104,12 @@ class FittedClassifier:
         file = store.folder / CLASSIFIER_FILE
         parts: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
         try:
-            with explained(file), file.open("rb") as opened, np.load(opened) as saved:  # closed whatever np.load finds
-                for name in saved.files:
-                    part, _, array = name.partition(".")
-                    parts[part][array] = saved[name]
+            for name, array in read_arrays(file).items():
+                part, _, name_in_part = name.partition(".")
+                parts[part][name_in_part] = array
             scaler = EmbeddingScaler.from_arrays(parts["scaler"])
             classifier = EmbeddingClassifier.from_arrays(parts["classifier"])
-        except (ValueError, KeyError, EOFError, BadZipFile):
+        except (ValueError, KeyError):
             logger.warning("%s is missing or not the file that was saved; it is made again.", file)
             return None
         return cls(scaler, classifier, lineage)

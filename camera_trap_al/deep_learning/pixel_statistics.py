@@ -101,14 +101,14 @@ class PixelStatistics:
         DataError
             If no photo can be read, or a data folder cannot be reached any more.
         """
-        n_missed = 1
-        while n_missed:  # those that could not be read for a while would be missing in them for ever
+        while True:  # once, and again for photos that could not be read for a while
             with stage(logger, "Measuring pixel mean and standard deviation"):
                 try:
                     mean_and_std = measure_pixels(self._dataset.cache, self.sample())
                 finally:
                     reader.take_out()
-            n_missed = reader.n_back
+            if not reader.n_back:
+                break
         if store is not None:
             store.remember(STORED_AS, mean_and_std)
             store.remember(N_MEASURED, len(self._dataset))  # last: without it, they are measured again

@@ -110,9 +110,8 @@ def _with_initial_labels(
     classes, n_elsewhere = match_initial_labels(initial.table, scan.photos, names)
     if n_elsewhere:
         logger.warning("%d labels of %s are for photos that are not there.", n_elsewhere, initial.table.name)
-    ids = {name: class_id for class_id, name in enumerate(names.classes)}
     taken = {
-        row: None if (name := classes[catalogue.paths[row]]) is None else ids[name]
+        row: None if (name := classes[catalogue.paths[row]]) is None else names.ids[name]
         for row in catalogue.pools.unlabelled.tolist()
         if catalogue.paths[row] in classes
     }

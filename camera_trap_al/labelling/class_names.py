@@ -26,10 +26,18 @@ class ClassNames:
     aliases
         Class name by the word that stands for it, such as ``{"Roe deer": "Roe_Deer"}``. A word for a class that is not
         there means nothing yet.
+
+    Attributes
+    ----------
+    classes
+        The same names.
+    ids
+        Class id by name.
     """
 
     def __init__(self, classes: Sequence[str], aliases: Mapping[str, str] | None = None) -> None:
         self.classes = tuple(classes)
+        self.ids = {name: class_id for class_id, name in enumerate(self.classes)}
         self._aliases = dict(aliases or {})
         self._targets = {plain_form(word): target for word, target in self._aliases.items()}
         known = {*self.classes, SKIP, UNUSABLE}

@@ -204,8 +204,7 @@ def _quoted_entry(entry: LabelEntry) -> str:
 
 
 def _class_ids(meanings: dict[int, str], names: ClassNames) -> dict[int, int]:
-    ids = {name: class_id for class_id, name in enumerate(names.classes)}
-    return {row: ids[meaning] for row, meaning in meanings.items() if meaning in ids}
+    return {row: names.ids[meaning] for row, meaning in meanings.items() if meaning in names.ids}
 
 
 def _rows_that_mean(word: str, meanings: dict[int, str]) -> tuple[int, ...]:

@@ -20,7 +20,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +36,12 @@ from camera_trap_al import evaluation
 from camera_trap_al.deep_learning import embedding_parts
 from camera_trap_al.main_scripts import run_active_learning
 
+TESTS = Path(__file__).parents[1]
+sys.path += [str(TESTS), str(TESTS / "format_1")]
+import make as format_1  # noqa: E402  the photos and settings of a small run
+import sixteen_pixels  # noqa: E402
+
 IMPORTED_FOR_THE_CHILDREN = (onnx, skl2onnx, data_types)
-HERE = Path(__file__).parent
 ADDED_PHOTOS = 8
 BIN = "new_labels_bin"
 # What an end does not depend on: when things happened, and whether the drift of the pixels was told before a refit.
@@ -53,17 +56,6 @@ TABLES = {
     "evaluations": "SELECT * FROM evaluations ORDER BY train_set_size",
     "lineages": "SELECT file, lineage FROM artefacts ORDER BY file",
 }
-
-
-def load(path: Path) -> dict[str, Any]:
-    spec = spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return vars(module)
-
-
-FORMAT_1 = load(HERE.parent / "format_1" / "make.py")
 
 
 class Person:
@@ -89,12 +81,12 @@ class Person:
             return int(db.execute("SELECT COUNT(*) FROM queries WHERE answered_at IS NOT NULL").fetchone()[0]) + 1
 
     def _word(self, name: str) -> str:
-        return {"fox_1.ppm": "skip", "badger_2.ppm": "unusable"}.get(name) or FORMAT_1["truth_of"](name)
+        return {"fox_1.ppm": "skip", "badger_2.ppm": "unusable"}.get(name) or format_1.truth_of(name)
 
 
 def settings(photos: Path, run: Path) -> dict[str, Any]:
     quick = {"classifier_params": {"hidden_layer_sizes": (16,), "max_iter": 10}}
-    return {**FORMAT_1["arguments"](photos, run), **quick}
+    return {**format_1.arguments(photos, run), **quick}
 
 
 def season(photos: Path, run: Path) -> None:
@@ -111,7 +103,7 @@ def growing(photos: Path, run: Path) -> None:
     for number in range(ADDED_PHOTOS):
         new = photos / "unlabelled" / "site 9" / f"fox_{number + 10}.ppm"
         if not new.exists():
-            FORMAT_1["_write_photo"](photos, str(new.relative_to(photos)), "fox")
+            format_1._write_photo(photos, str(new.relative_to(photos)), "fox")
     builtins.input = Person(run)
     run_active_learning(**chosen, refit="pixel_stats")
 
@@ -198,7 +190,7 @@ class Stage:
         """Play it, killed at a change if `number` is not 0 and then to its end; say how that went."""
         for leftover in (self._photos, self._run):
             shutil.rmtree(leftover, ignore_errors=True)
-        FORMAT_1["write_photos"](self._photos)
+        format_1.write_photos(self._photos)
         log, changes = self._folder / "log.txt", self._folder / "changes.txt"
         changes.touch()
         report: dict[str, Any] = {"status": in_a_child(lambda: self._watched(number, half, changes), log)}
@@ -222,7 +214,7 @@ class Stage:
 
 def main() -> None:
     """Play the scene once for each point on stdin."""
-    load(HERE.parent / "sixteen_pixels.py")["put_in_place"]()
+    sixteen_pixels.put_in_place()
     embedding_parts.PART_SIZE = 8  # several files of a few photos
     evaluation._draw = lambda report, path: path.write_bytes(b"drawn")  # matplotlib would take half of the time
     stage = Stage(SCENES[sys.argv[1]], Path(sys.argv[2]))
