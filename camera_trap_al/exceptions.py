@@ -7,7 +7,7 @@
     +- DataError (ValueError)           the image folders cannot be used
     +- LabelFileError (ValueError)      a label file cannot be accepted
     +- EmptyPoolError                   a query was asked and nothing is unlabelled
-    +- CheckpointError                  a run on disk cannot be continued
+    +- CheckpointError                  a run, or an exported model, on disk cannot be used
     +- RunFileError (OSError)           a file of the run cannot be written or read
        +- DiskFullError                 there is no room for it
     +- WeightsUnavailableError          pretrained weights cannot be had
@@ -125,7 +125,7 @@ class EmptyPoolError(CameraTrapALError):
 
 
 class CheckpointError(CameraTrapALError):
-    """A run on disk cannot be continued: a part is missing, damaged, newer than this package, or of other data.
+    """A run, or an exported model, on disk cannot be used: a part is missing, damaged, of other data or too new.
 
     Attributes
     ----------

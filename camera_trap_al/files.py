@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,6 +28,7 @@ __all__ = [
     "put_in_place",
     "read_arrays",
     "remove_leftover",
+    "sha256_of",
     "size_told",
     "write_csv",
     "written_aside",
@@ -105,6 +107,12 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise ValueError(str(error)) from error
     except (KeyError, TypeError, EOFError, BadZipFile) as error:
         raise ValueError(str(error)) from error
+
+
+def sha256_of(path: Path) -> str:
+    """Give the SHA-256 of a file, in hexadecimal digits; errors as `explained`."""
+    with explained(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """A run on disk: settings, photos, labels, questions and models, whole or not at all."""
 
-import hashlib
 import json
 import logging
 import sqlite3
@@ -13,7 +12,7 @@ from typing import Any, Self
 from camera_trap_al import photo_table, query_table, run_folder, run_format, run_settings, run_writer
 from camera_trap_al.config import RunConfig
 from camera_trap_al.exceptions import CheckpointError, DiskFullError, RunFileError
-from camera_trap_al.files import aside, explained, prepared_aside, put_in_place, remove_leftover, write_csv
+from camera_trap_al.files import aside, explained, prepared_aside, put_in_place, remove_leftover, sha256_of, write_csv
 from camera_trap_al.label_archive import INITIAL, LABEL_COLUMNS, keep_answer, keep_file, keep_initial
 from camera_trap_al.photo_folders import RUN_DATABASE, Catalogue, FolderScan
 from camera_trap_al.pools import IndexArray, Role
@@ -334,7 +333,7 @@ class RunStore:
             for artefact in artefacts:
                 with prepared_aside(self.folder / artefact.file) as prepared:
                     artefact.write(prepared)
-                checksums.append((artefact.file, _sha256(prepared), json.dumps(dict(artefact.lineage))))
+                checksums.append((artefact.file, sha256_of(prepared), json.dumps(dict(artefact.lineage))))
             with self._transaction() as db:
                 db.executemany("INSERT OR REPLACE INTO artefacts VALUES (?, ?, ?)", checksums)
         except DiskFullError:  # nothing was committed, and room is what is needed now
@@ -352,9 +351,9 @@ class RunStore:
             return None
         checksum, lineage = found
         path, prepared = self.folder / file, aside(self.folder / file)
-        if prepared.exists() and _sha256(prepared) == checksum:
+        if prepared.exists() and sha256_of(prepared) == checksum:
             put_in_place(path)
-        if not path.exists() or _sha256(path) != checksum:
+        if not path.exists() or sha256_of(path) != checksum:
             logger.warning("%s is missing or not the file that was saved; it is made again.", path)
             return None
         return dict(json.loads(lineage))
@@ -371,8 +370,3 @@ def _write_for_people(path: Path, header: Sequence[str], rows: Iterable[Sequence
         if not error.is_not_allowed:
             raise
         logger.warning("%s is open in another program and stays as it was; it is written again later.", path)
-
-
-def _sha256(path: Path) -> str:
-    with explained(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

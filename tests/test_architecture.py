@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "camera_trap_al"
 LAYERS = [
     {"exceptions", "logs"},
     {"query", "files", "pools", "parallel"},
-    {"images", "interchange"},
+    {"images", "interchange", "model_description"},
     {"pixel_store", "image_cache", "photo_folders"},
     {"active_learning_methods", "estimators"},
     {"rules"},

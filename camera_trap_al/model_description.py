@@ -1,0 +1,169 @@
+"""``model.json``: what an exported model is, for people and for the programs that apply it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Self
+
+from camera_trap_al.exceptions import CheckpointError
+from camera_trap_al.files import sha256_of, written_aside
+
+__all__ = ["DESCRIPTION_FILE", "FORMAT_VERSION", "MODEL_FILE", "ModelDescription", "schema"]
+
+DESCRIPTION_FILE = "model.json"
+MODEL_FILE = "model.onnx"
+FORMAT_VERSION = 1
+SCHEMA_FILE = "model.schema.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription:
+    """What stands in ``model.json``; ``model.schema.json`` of this package says the same for other programs.
+
+    Attributes
+    ----------
+    classes
+        Class names in the order of the columns of the model's output.
+    labelled_classes
+        Those of them that had a label; the others always have the probability 0.
+    model
+        ``sha256`` of ``model.onnx``, and the ``opset`` that it is written in.
+    network
+        ``architecture``, ``feat_dim`` and ``loss`` of the embedding network.
+    training
+        ``labels`` that the model learnt from, ``labels_per_class`` by name, and ``validation``: the figures of its
+        test, None where there are no validation photos.
+    calibration
+        ``temperature``, where it is from (``source``), and what it brings (`calibration.Calibration`).
+    thresholds
+        From which confidence on to trust an answer (`calibration.Thresholds`), or why that is not known.
+    made_with
+        Versions of this package and of what the export depends on, by name.
+    """
+
+    classes: tuple[str, ...]
+    labelled_classes: tuple[str, ...]
+    model: Mapping[str, Any]
+    network: Mapping[str, Any]
+    training: Mapping[str, Any]
+    calibration: Mapping[str, Any]
+    thresholds: Mapping[str, Any]
+    made_with: Mapping[str, str]
+
+    def write(self, folder: Path) -> None:
+        """Write ``model.json``, whole or not at all."""
+        fields = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        text = json.dumps({"format_version": FORMAT_VERSION, **fields}, indent=2, ensure_ascii=False)
+        with written_aside(folder / DESCRIPTION_FILE) as path:
+            path.write_text(f"{text}\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read ``model.json``, and see to it that ``model.onnx`` is the file that it describes.
+
+        Parameters
+        ----------
+        folder
+            The folder of an export.
+
+        Raises
+        ------
+        CheckpointError
+            If one of the two is missing, is damaged, belongs to another export, or is of a later version.
+        """
+        path = folder / DESCRIPTION_FILE
+        fields = _read_json(path)
+        _check(fields, path)
+        del fields["format_version"]
+        for name in ("classes", "labelled_classes"):
+            fields[name] = tuple(fields[name])
+        description = cls(**{name: fields[name] for name in cls.__dataclass_fields__})
+        _check_classes(description, path)
+        description._check_model_file(folder / MODEL_FILE)
+        return description
+
+    def _check_model_file(self, path: Path) -> None:
+        _check_is_there(path)
+        with _told(path):
+            is_the_one = sha256_of(path) == self.model["sha256"]
+        if not is_the_one:
+            raise CheckpointError(
+                f"{path}: this is not the file that {DESCRIPTION_FILE} beside it describes: one of the two is damaged, "
+                "or they are from different exports. Copy the whole export folder again, or start the run again, "
+                "which makes it anew.",
+                path,
+            )
+
+
+def schema() -> dict[str, Any]:
+    """Give the JSON schema (draft 2020-12) of ``model.json``."""
+    text = files("camera_trap_al").joinpath(SCHEMA_FILE).read_text(encoding="utf-8")
+    return dict(json.loads(text))
+
+
+def _read_json(path: Path) -> Any:
+    _check_is_there(path)
+    try:
+        with _told(path):
+            return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise CheckpointError(
+            f"{path}: the file is damaged ({error}). Copy the export folder again, or start the run again, which makes "
+            "it anew.",
+            path,
+        ) from error
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: the file cannot be read ({error.strerror or error}). Look whether its drive is connected, and "
+            "whether you may read it.",
+            path,
+        ) from error
+
+
+def _check_is_there(path: Path) -> None:
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path}: there is no such file. The folder of an exported model is wanted, which is the folder export of "
+            f"a run and holds {DESCRIPTION_FILE} and {MODEL_FILE}. A folder that an earlier version exported gets "
+            "them when its run is started again.",
+            path,
+        )
+
+
+def _check(fields: Any, path: Path) -> None:
+    from jsonschema import Draft202012Validator
+
+    version = fields.get("format_version") if isinstance(fields, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: it has the format {version}, and this version of camera_trap_al knows formats up to "
+            f"{FORMAT_VERSION}. Install the newest one: pip install --upgrade camera_trap_al",
+            path,
+        )
+    problem = next(Draft202012Validator(schema()).iter_errors(fields), None)
+    if problem is not None:
+        where = "".join(f" {part}" for part in problem.absolute_path)
+        raise CheckpointError(
+            f"{path}: this does not describe an exported model (at{where or ' the top'}: {problem.message[:200]}). "
+            "Copy the export folder again, or start the run again, which makes it anew.",
+            path,
+        )
+
+
+def _check_classes(description: ModelDescription, path: Path) -> None:
+    unknown = sorted(set(description.labelled_classes) - set(description.classes))
+    if unknown:
+        raise CheckpointError(
+            f"{path}: its labelled_classes name {unknown[0]!r}, which is none of its classes. Copy the export folder "
+            "again, or start the run again, which makes it anew.",
+            path,
+        )
