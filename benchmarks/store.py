@@ -162,7 +162,8 @@ def made_predictions(rows: IndexArray) -> Predictions:
     lots = np.random.default_rng(1)
     first = lots.integers(len(CLASSES), size=len(rows))
     confidence = lots.random(len(rows), np.float32)
-    return Predictions(rows, first, (first + 1) % len(CLASSES), confidence, confidence * np.float32(0.5))
+    ids = np.stack([first, (first + 1) % len(CLASSES)], axis=1)
+    return Predictions(rows, ids, np.stack([confidence, confidence * np.float32(0.5)], axis=1))
 
 
 def time_writing(folder: Path, scans: Mapping[Role, FolderScan]) -> dict[str, float]:

@@ -1,7 +1,7 @@
-"""What the model thinks of photos that nobody labelled."""
+"""What a model thinks of photos: the likeliest classes of each, and the table of them."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
@@ -12,60 +12,115 @@ from camera_trap_al.files import plain_cell
 from camera_trap_al.interchange.timelapse import split_path
 from camera_trap_al.pools import FloatArray, IndexArray
 
-__all__ = ["PREDICTIONS_FILE", "Predictions", "write_predictions"]
+__all__ = ["COLUMNS", "PREDICTIONS_FILE", "Predictions", "prediction_lines", "write_predictions", "write_table"]
 
 PREDICTIONS_FILE = "predictions.csv"
-COLUMNS = ("File", "RelativePath", "Species", "confidence", "second_species", "margin")
+COLUMNS = ("File", "RelativePath", "Species", "confidence", "second_species", "margin", "decision")
+MOST_CLASSES = 5  # of a photo that are kept
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """The two likeliest classes of some photos.
+    """The likeliest classes of some photos, at most 5 of each.
 
     Attributes
     ----------
     rows
         (n,) which photos.
-    first, second
-        (n,) class ids; `second` is -1 where there is one class only.
-    confidence
-        (n,) probability of the first class, 0 to 1.
-    margin
-        (n,) by how much it is more likely than the second.
+    class_ids
+        (n, k) class ids, the likeliest first; of equally likely ones the lower id.
+    probabilities
+        (n, k) probabilities of these, 0 to 1.
     """
 
     rows: IndexArray
-    first: IndexArray
-    second: IndexArray
-    confidence: FloatArray
-    margin: FloatArray
+    class_ids: IndexArray
+    probabilities: FloatArray
 
     @classmethod
     def of(cls, rows: IndexArray, probabilities: FloatArray) -> Self:
-        """Pick them from (n, n_classes) probabilities of (n,) rows; of equally likely classes the lower id is first."""
-        everyone = np.arange(len(rows))
-        first = probabilities.argmax(axis=1).astype(np.int64)
-        confidence = probabilities[everyone, first]
-        if probabilities.shape[1] == 1:
-            return cls(rows, first, np.full_like(first, -1), confidence, confidence)
-        others = probabilities.copy()
-        others[everyone, first] = -1
-        second = others.argmax(axis=1).astype(np.int64)
-        return cls(rows, first, second, confidence, confidence - others[everyone, second])
+        """Pick the likeliest from (n, n_classes) probabilities of (n,) rows."""
+        likeliest = np.argsort(-probabilities, axis=1, kind="stable")[:, :MOST_CLASSES].astype(np.int64)
+        return cls(rows, likeliest, np.take_along_axis(probabilities, likeliest, axis=1))
 
     @classmethod
     def join(cls, some: Iterable[Self]) -> Self:
         """Put predictions of different photos together, ascending by row."""
-        parts = list(some) or [cls.of(np.zeros(0, np.int64), np.zeros((0, 2), np.float32))]
+        parts = list(some) or [cls.of(np.zeros(0, np.int64), np.zeros((0, 1), np.float32))]
         order = np.argsort(np.concatenate([part.rows for part in parts]))
         return cls(*(np.concatenate([getattr(part, each.name) for part in parts])[order] for each in fields(cls)))
+
+    @property
+    def first(self) -> IndexArray:
+        """(n,) class id of the likeliest class."""
+        return self.class_ids[:, 0]
+
+    @property
+    def second(self) -> IndexArray:
+        """(n,) class id of the second likeliest class; -1 where there is one class only."""
+        return self.class_ids[:, 1] if self.class_ids.shape[1] > 1 else np.full_like(self.first, -1)
+
+    @property
+    def confidence(self) -> FloatArray:
+        """(n,) probability of the likeliest class."""
+        return self.probabilities[:, 0]
+
+    @property
+    def margin(self) -> FloatArray:
+        """(n,) by how much the likeliest class is more likely than the second."""
+        several = self.probabilities.shape[1] > 1
+        return self.confidence - self.probabilities[:, 1] if several else self.confidence
 
     def __len__(self) -> int:
         return len(self.rows)
 
 
-def write_predictions(path: Path, predictions: Predictions, paths: Sequence[str], classes: Sequence[str]) -> None:
-    r"""Write predictions as a CSV that people and programs read: UTF-8, comma, CRLF, one photo a line.
+def prediction_lines(
+    predictions: Predictions, paths: Sequence[str], classes: Sequence[str], decisions: Sequence[str] | None = None
+) -> Iterator[tuple[object, ...]]:
+    """Give the cells of each photo in the order of `COLUMNS`.
+
+    Parameters
+    ----------
+    predictions
+        What is thought of the photos.
+    paths
+        (n,) path of each photo, separated by ``/``.
+    classes
+        Class names by class id.
+    decisions
+        (n,) what to do with each answer; empty cells if nothing is known of that.
+    """
+    names = [*classes, ""]  # -1, no second class, finds the last
+    columns = (predictions.first, predictions.confidence, predictions.second, predictions.margin)
+    for path, first, sure, second, margin, decision in zip(
+        paths, *(column.tolist() for column in columns), decisions or [""] * len(predictions), strict=True
+    ):
+        yield *split_path(path), names[first], sure, names[second], margin, decision
+
+
+def write_table(path: Path, header: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
+    """Write lines as a CSV that people and programs read: UTF-8, comma, CRLF, four places behind the point."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(map(_cell, line) for line in lines)
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return plain_cell(value) if isinstance(value, str) else value
+
+
+def write_predictions(
+    path: Path,
+    predictions: Predictions,
+    paths: Sequence[str],
+    classes: Sequence[str],
+    decisions: Sequence[str] | None = None,
+) -> None:
+    """Write ``predictions.csv``, a photo a line, in the order of the predictions.
 
     Parameters
     ----------
@@ -75,15 +130,8 @@ def write_predictions(path: Path, predictions: Predictions, paths: Sequence[str]
         What to write.
     paths
         The photo of each row of the run, relative to the unlabelled folder, separated by ``/``.
-    classes
-        Class names by class id.
+    classes, decisions
+        As for `prediction_lines`.
     """
-    names = [*map(plain_cell, classes), ""]  # -1, no second class, finds the last
-    columns = (getattr(predictions, each.name).tolist() for each in fields(predictions))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows(
-            (*map(plain_cell, split_path(paths[row])), names[first], f"{sure:.4f}", names[second], f"{margin:.4f}")
-            for row, first, second, sure, margin in zip(*columns, strict=True)
-        )
+    listed = [paths[row] for row in predictions.rows.tolist()]
+    write_table(path, COLUMNS, prediction_lines(predictions, listed, classes, decisions))

@@ -40,14 +40,33 @@ def test_the_file_begins_with_the_columns_that_tell_it_from_labels(tmp_path):
     predictions = Predictions.of(np.array([1, 2, 3]), PROBABILITIES)
     write_predictions(tmp_path / "p.csv", predictions, paths, CLASSES)
     content = (tmp_path / "p.csv").read_bytes()
-    assert content.startswith(b"File,RelativePath,Species,confidence,second_species,margin\r\n")
+    assert content.startswith(b"File,RelativePath,Species,confidence,second_species,margin,decision\r\n")
     assert list(csv.reader(content.decode("utf-8").splitlines()))[1:] == [
-        ["IMG_1.JPG", "north\\a, 1", "deer", "0.7000", "boar", "0.5000"],
-        ["IMG_2.JPG", "", "fox", "0.5000", "deer", "0.2500"],
-        ["IMG_3.JPG", "süd", "boar", "1.0000", "deer", "1.0000"],
+        ["IMG_1.JPG", "north\\a, 1", "deer", "0.7000", "boar", "0.5000", ""],
+        ["IMG_2.JPG", "", "fox", "0.5000", "deer", "0.2500", ""],
+        ["IMG_3.JPG", "süd", "boar", "1.0000", "deer", "1.0000", ""],
     ]
 
 
 def test_without_a_second_class_its_cell_is_empty(tmp_path):
     write_predictions(tmp_path / "p.csv", Predictions.of(np.array([0]), np.ones((1, 1))), ["a/b.jpg"], ("deer",))
-    assert (tmp_path / "p.csv").read_text("utf-8").splitlines()[1] == "b.jpg,a,deer,1.0000,,1.0000"
+    assert (tmp_path / "p.csv").read_text("utf-8").splitlines()[1] == "b.jpg,a,deer,1.0000,,1.0000,"
+
+
+def test_five_classes_are_kept_the_likeliest_first():
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(9), 50).astype(np.float32)
+    found = Predictions.of(np.arange(50), probabilities)
+    for kept, sure, all_of_photo in zip(found.class_ids, found.probabilities, probabilities, strict=True):
+        expected = sorted(range(9), key=lambda class_id: -all_of_photo[class_id])[:5]
+        assert kept.tolist() == expected
+        assert sure.tolist() == all_of_photo[expected].tolist()
+
+
+def test_what_to_do_with_an_answer_stands_in_the_last_column(tmp_path):
+    predictions = Predictions.of(np.array([0, 1]), PROBABILITIES[:2])
+    write_predictions(tmp_path / "p.csv", predictions, ["a.jpg", "b.jpg"], CLASSES, ["accept", "review"])
+    assert [line.rpartition(",")[2] for line in (tmp_path / "p.csv").read_text("utf-8").splitlines()] == [
+        "decision",
+        "accept",
+        "review",
+    ]
