@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from camera_trap_al import images
 from camera_trap_al.exceptions import DataError
-from camera_trap_al.images import IMAGE_BYTES, IMAGE_SIZE, read_photo
+from camera_trap_al.images import IMAGE_BYTES, IMAGE_SIZE, read_crops, read_photo, square_around
 
 SIZE = (IMAGE_SIZE, IMAGE_SIZE)
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -19,8 +21,20 @@ RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 def plain_decode(path: Path) -> np.ndarray:
     """The reference: Pillow's full decode and bilinear resize, upright."""
+    return plain_crop(path, None)
+
+
+def plain_crop(path: Path, pixels: tuple[int, int, int, int] | None) -> np.ndarray:
     with Image.open(path) as photo:
-        return np.asarray(ImageOps.exif_transpose(photo).convert("RGB").resize(SIZE, Image.Resampling.BILINEAR))
+        upright = ImageOps.exif_transpose(photo).convert("RGB")
+        return np.asarray(upright.crop(pixels).resize(SIZE, Image.Resampling.BILINEAR))
+
+
+def waves(width: int, height: int) -> Image.Image:
+    """A smooth picture with coarse and fine structure, all over."""
+    y, x = np.mgrid[0:height, 0:width] / 1024
+    channels = [np.sin(9 * x + 5 * y), np.cos(7 * x * y), np.sin(40 * x) * np.cos(30 * y)]
+    return Image.fromarray((127.5 * (1 + np.stack(channels, axis=2))).astype(np.uint8))
 
 
 def quarters() -> Image.Image:
@@ -152,7 +166,7 @@ def test_the_quick_way_gives_the_pixels_of_pillow(tmp_path, monkeypatch, mode, s
     noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
     Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).convert(mode).save(path, quality=80)
     quick = read_photo(path)
-    monkeypatch.setattr(images, "_decoded_quickly", lambda photo, file: None)
+    monkeypatch.setattr(images, "_decoded_quickly", lambda photo, file, scale: None)
     np.testing.assert_array_equal(quick, read_photo(path))
 
 
@@ -268,11 +282,8 @@ def test_a_huge_photo_is_refused_without_decoding(tmp_path, monkeypatch, bound_o
 
 
 def test_a_large_jpeg_decoded_small_is_near_the_full_decode(tmp_path):
-    y, x = np.mgrid[0:1024, 0:1280] / 1024
-    waves = [np.sin(9 * x + 5 * y), np.cos(7 * x * y), np.sin(40 * x) * np.cos(30 * y)]
-    pixels = (127.5 * (1 + np.stack(waves, axis=2))).astype(np.uint8)
     path = tmp_path / "a.jpg"
-    Image.fromarray(pixels).save(path, quality=90)
+    waves(1280, 1024).save(path, quality=90)
     assert np.abs(read_photo(path).astype(float) - plain_decode(path)).mean() < 1.0
 
 
@@ -285,3 +296,176 @@ def test_real_photos_decoded_small_are_near_the_full_decode(data):
     assert len(differences) >= 30
     assert np.mean(differences) < 1.0  # grey levels, so 1/255 of the range
     assert max(differences) < 1.5
+
+
+# Crops. A box is (x, y, width, height), in shares of the photo; pixels are (left, top, right, bottom).
+
+
+@pytest.mark.parametrize(
+    ("box", "padding", "pixels"),
+    [
+        # Photos of 1000 x 500. The expected squares were worked out by hand.
+        ((0.4, 0.4, 0.1, 0.2), 0.0, (400, 200, 500, 300)),  # a square already
+        ((0.4, 0.4, 0.1, 0.2), 0.1, (390, 190, 510, 310)),  # a tenth of 100 more on each side
+        ((0.4, 0.4, 0.2, 0.2), 0.0, (400, 150, 600, 350)),  # 200 x 100 grows to 200 x 200 around its middle
+        ((0.4, 0.2, 0.1, 0.6), 0.0, (300, 100, 600, 400)),  # 100 x 300 grows to 300 x 300
+        ((0.0, 0.0, 0.1, 0.2), 0.1, (0, 0, 120, 120)),  # would begin at -10: moved inside, not cut
+        ((0.9, 0.8, 0.1, 0.2), 0.1, (880, 380, 1000, 500)),
+        ((0.1, 0.4, 0.4, 0.1), 0.0, (100, 25, 500, 425)),
+        ((0.1, 0.0, 0.4, 0.1), 0.0, (100, 0, 500, 400)),
+        ((0.1, 0.4, 0.6, 0.1), 0.0, (100, 0, 700, 500)),  # 600 are higher than the photo: all of its height
+        ((0.0, 0.0, 1.0, 1.0), 0.1, (0, 0, 1000, 500)),
+    ],
+)
+def test_a_box_becomes_a_square_as_far_as_the_photo_allows(box, padding, pixels):
+    assert square_around(box, 1000, 500, padding) == pixels
+
+
+@pytest.mark.parametrize("corner", [(0.0, 0.0), (0.5, 0.3), (0.999, 0.998)])
+def test_a_box_of_one_pixel_or_less_gives_that_pixel(corner):
+    x, y = corner
+    for share in (1.0, 0.1):
+        found = square_around((x, y, share * 0.001, share * 0.002), 1000, 500)
+        assert found == (round(1000 * x), round(500 * y), round(1000 * x) + 1, round(500 * y) + 1)
+
+
+shares = st.floats(0, 1, allow_subnormal=False)
+
+
+@given(shares, shares, shares, shares, st.integers(1, 3000), st.integers(1, 3000), st.floats(0, 1))
+def test_a_square_lies_in_the_photo_and_holds_its_box(x, y, right, bottom, width, height, padding):
+    (x, right), (y, bottom) = sorted((x, right)), sorted((y, bottom))
+    found = square_around((x, y, right - x, bottom - y), width, height, padding)
+    assert 0 <= found[0] < found[2] <= width and 0 <= found[1] < found[3] <= height
+    sides = found[2] - found[0], found[3] - found[1]
+    assert sides[0] == sides[1] or min(sides) == min(width, height), "a square unless the photo is too small"
+    # To half a pixel, since the ends of a square are whole numbers, and half of one more since its length is.
+    assert found[0] <= x * width + 1.01 and right * width <= found[2] + 1.01
+    assert found[1] <= y * height + 1.01 and bottom * height <= found[3] + 1.01
+
+
+BOXES = [(0.1, 0.2, 0.3, 0.2), (0.5, 0.5, 0.5, 0.5), (0.0, 0.0, 0.05, 0.4), (0.0, 0.0, 1.0, 1.0)]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_box_is_cut_out_of_the_photo_as_it_stands_upright(tmp_path, orientation, suffix):
+    path = tmp_path / f"a{suffix}"
+    waves(300, 200).save(path, exif=exif_with(orientation), quality=95)
+    size = (200, 300) if orientation >= 5 else (300, 200)
+    crops = read_crops(path, BOXES)
+    for box, crop in zip(BOXES, crops, strict=True):
+        assert (crop.shape, crop.dtype) == ((256, 256, 3), np.uint8)
+        np.testing.assert_array_equal(crop, plain_crop(path, square_around(box, *size)))
+
+
+def test_each_corner_of_a_photo_that_was_taken_on_edge_is_found_where_it_is_seen(tmp_path):
+    quarters().save(tmp_path / "a.jpg", exif=exif_with(6), quality=95)  # 48 x 64 when upright
+    boxes = [(x, y, 0.3, 0.3) for x, y in [(0.1, 0.1), (0.6, 0.1), (0.6, 0.6), (0.1, 0.6)]]
+    seen = [tuple(255 * (crop.mean((0, 1)) > 127)) for crop in read_crops(tmp_path / "a.jpg", boxes)]
+    assert seen == [BLUE, RED, GREEN, WHITE]
+
+
+def test_the_whole_of_a_square_photo_is_the_photo(tmp_path):
+    for orientation in range(1, 9):
+        path = tmp_path / f"{orientation}.jpg"
+        waves(1100, 1100).save(path, exif=exif_with(orientation))
+        (crop,) = read_crops(path, [(0, 0, 1, 1)], padding=0)
+        # Turned before it was resized, so that rows and columns are rounded in the other order.
+        np.testing.assert_allclose(crop.astype(int), read_photo(path).astype(int), atol=1)
+        if orientation <= 4:
+            np.testing.assert_array_equal(crop, read_photo(path))
+
+
+def test_a_box_of_one_pixel_gives_its_colour(tmp_path):
+    pixels = np.zeros((40, 50, 3), np.uint8)
+    pixels[7, 9] = (10, 20, 30)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    (crop,) = read_crops(tmp_path / "a.png", [(9 / 50, 7 / 40, 1 / 50, 1 / 40)])
+    assert (crop == (10, 20, 30)).all()
+
+
+@pytest.mark.parametrize(
+    ("share", "decoded"),
+    [
+        # A photo of 4300 x 4200 and boxes that are squares of 4200 x share: decoded at the smallest scale that leaves
+        # 512 pixels of each.
+        ([1.0], (4200 // 8, 538)),  # 525
+        ([0.9], (1050, 1075)),  # 3780 / 8 were too few: 945
+        ([0.3], (2100, 2150)),  # 630
+        ([0.2], (4200, 4300)),  # 840 are less than twice 512
+        ([1.0, 0.3], (2100, 2150)),  # the smallest counts
+        ([], (4200 // 8, 538)),
+    ],
+)
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_jpeg_is_decoded_as_large_as_its_smallest_crop_needs(tmp_path, monkeypatch, share, decoded, orientation):
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (4300, 4200)).save(path, exif=exif_with(orientation))
+    size = (4200, 4300) if orientation == 6 else (4300, 4200)
+    boxes = [(0.0, 0.0, 4200 * part / size[0], 4200 * part / size[1]) for part in share]
+    sizes, turns = [], images.TURNS.copy()
+    monkeypatch.setitem(turns, 1, lambda image: sizes.append(image.shape[:2]) or image)
+    monkeypatch.setitem(turns, 6, lambda image, turn=turns[6]: sizes.append(image.shape[:2]) or turn(image))
+    monkeypatch.setattr(images, "TURNS", turns)
+    crops = read_crops(path, boxes, padding=0)
+    assert sizes == [decoded] and len(crops) == len(boxes)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_crops_by_the_quick_way_are_those_of_pillow(tmp_path, monkeypatch, mode):
+    path = tmp_path / "a.jpg"
+    waves(2100, 1601).convert(mode).save(path, quality=80)
+    for boxes in (BOXES[:1], BOXES[1:2], BOXES[3:], BOXES):
+        quick = read_crops(path, boxes)
+        with monkeypatch.context() as patch:
+            patch.setattr(images, "_decoded_quickly", lambda photo, file, scale: None)
+            np.testing.assert_array_equal(quick, read_crops(path, boxes))
+
+
+def differences_from_full_decode(path: Path, boxes: list[tuple[float, ...]]) -> list[float]:
+    with Image.open(path) as photo:
+        size = ImageOps.exif_transpose(photo).size
+    return [
+        float(np.abs(crop.astype(float) - plain_crop(path, square_around(box, *size))).mean())
+        for box, crop in zip(boxes, read_crops(path, boxes), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("orientation", [1, 8])
+def test_crops_of_a_large_jpeg_decoded_small_are_near_the_full_decode(tmp_path, orientation):
+    path = tmp_path / "a.jpg"
+    waves(2400, 2100).save(path, quality=90, exif=exif_with(orientation))
+    for box in ((0.1, 0.2, 0.5, 0.45), (0.45, 0.5, 0.55, 0.5), (0.0, 0.0, 1.0, 1.0)):
+        assert max(differences_from_full_decode(path, [box])) < 1.0  # grey levels
+
+
+@pytest.mark.data
+def test_crops_of_real_photos_are_near_the_full_decode(data):
+    boxes = [(0.3, 0.4, 0.5, 0.3), (0.55, 0.6, 0.45, 0.4)]
+    found = [
+        difference
+        for path in sorted((data / "camera_trap_fullsize").glob("*.jpg"))
+        for difference in differences_from_full_decode(path, boxes)
+    ]
+    assert len(found) >= 60
+    # 0.4 and 1.1 if the edges are compared exactly; the rest is since they are whole numbers of the decoded pixels.
+    assert np.mean(found) < 1.5
+    assert max(found) < 5.0
+
+
+def test_another_way_to_resize_gets_each_part_in_one_piece_of_memory(tmp_path):
+    quarters().save(tmp_path / "a.jpg", exif=exif_with(6))
+    given = []
+    read_crops(tmp_path / "a.jpg", [(0.0, 0.0, 0.5, 0.25)], padding=0, squeeze=given.append)
+    assert given[0].shape == (24, 24, 3) and given[0].flags.c_contiguous
+
+
+def test_crops_of_what_cannot_be_decoded_are_the_same_data_error(tmp_path):
+    path = tmp_path / "a.jpg"
+    truncated(path)
+    with pytest.raises(DataError) as whole:
+        read_photo(path)
+    with pytest.raises(DataError) as crops:
+        read_crops(path, BOXES)
+    assert (str(crops.value), crops.value.path) == (str(whole.value), path)
