@@ -21,6 +21,7 @@ LAYERS = [
     {"label_archive"},
     {"run_store"},
     {"run_rebuild"},
+    {"calibration"},
     {"labelling", "evaluation", "classifier", "predictions"},
     {"deep_learning"},
     {"export", "report", "start_screen"},
