@@ -1,0 +1,214 @@
+import json
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from camera_trap_al.exceptions import ConfigError
+from camera_trap_al.thresholds import ClassThresholds, Threshold, Thresholds, find_thresholds
+
+CLASSES = ("deer", "fox", "boar", "bear")
+
+
+def made(n: int, seed: int = 0, steps: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Photos whose probabilities are true, the likeliest class in (0.25, 1], in `steps` distinct values if given."""
+    rng = np.random.default_rng(seed)
+    confidences = 1 - 0.75 * rng.random(n) ** 2
+    if steps is not None:
+        confidences = np.ceil(confidences * steps) / steps
+    suggested = rng.integers(0, 4, n)
+    probabilities = np.repeat((1 - confidences)[:, None] / 3, 4, axis=1)
+    probabilities[np.arange(n), suggested] = confidences
+    other = (suggested + rng.integers(1, 4, n)) % 4
+    targets = np.where(rng.random(n) < confidences, suggested, other)
+    return probabilities.astype(np.float32), targets.astype(np.int64)
+
+
+def found(n: int, seed: int = 0, **options: Any) -> Thresholds:
+    return find_thresholds(*made(n, seed), CLASSES, **({"source": "validation"} | options))
+
+
+def lowest_by_hand(photos: list[tuple[float, bool]], most_wrong: float, fewest: int) -> tuple[float, int, int] | None:
+    """Go down confidence by confidence, until too many are wrong."""
+    lowest = None
+    for confidence in sorted({confidence for confidence, _ in photos}, reverse=True):
+        above = [is_wrong for other, is_wrong in photos if other >= confidence]
+        if len(above) >= fewest:
+            if sum(above) / len(above) > most_wrong:
+                break
+            lowest = confidence, len(above), sum(above)
+    return lowest
+
+
+def both_by_hand(photos: list[tuple[float, bool]], wanted_error: float) -> list[tuple[float, int, int] | None]:
+    accept = lowest_by_hand(photos, wanted_error, 30)
+    left = [photo for photo in photos if accept is None or photo[0] < accept[0]]
+    return [accept, lowest_by_hand(left, 0.5, min(30, len(left)))]
+
+
+def as_tuples(some: ClassThresholds) -> list[tuple[float, int, int] | None]:
+    return [each and (each.confidence, each.n_photos, each.n_wrong) for each in (some.accept, some.review)]
+
+
+@settings(deadline=None)
+@given(
+    st.integers(100, 200), st.integers(0, 2**32 - 1), st.sampled_from([None, 12, 40]), st.sampled_from([0, 0.05, 0.2])
+)
+def test_thresholds_equal_those_of_a_search_by_hand(n: int, seed: int, steps: int | None, wanted: float) -> None:
+    probabilities, targets = made(n, seed, steps)
+    thresholds = find_thresholds(probabilities, targets, CLASSES, source="audit", wanted_error=wanted)
+    photos = [
+        (float(row.max()), int(row.argmax()), bool(row.argmax() != target))
+        for row, target in zip(probabilities, targets, strict=True)
+    ]
+    assert as_tuples(thresholds.everywhere) == both_by_hand([(sure, wrong) for sure, _, wrong in photos], wanted)
+    by_class = {
+        name: [(sure, wrong) for sure, class_id, wrong in photos if CLASSES[class_id] == name] for name in CLASSES
+    }
+    assert {name: as_tuples(each) for name, each in thresholds.of_class.items()} == {
+        name: both_by_hand(some, wanted) for name, some in by_class.items() if len(some) >= 30
+    }
+
+
+@settings(deadline=None)
+@given(st.integers(100, 400), st.integers(0, 2**32 - 1))
+def test_the_photos_it_was_found_on_are_decided_as_the_thresholds_say(n: int, seed: int) -> None:
+    probabilities, targets = made(n, seed)
+    thresholds = find_thresholds(probabilities, targets, CLASSES, source="audit", wanted_error=0.1)
+    suggested = probabilities.argmax(axis=1)
+    decisions = thresholds.decide(probabilities.max(axis=1), suggested)
+    for name, own in thresholds.of_class.items():
+        is_own = suggested == CLASSES.index(name)
+        for decision, threshold in (("accept", own.accept), ("review", own.review)):
+            is_so = is_own & (decisions == decision)
+            n_wrong = np.count_nonzero(targets[is_so] != suggested[is_so])
+            told = (0, 0) if threshold is None else (threshold.n_photos, threshold.n_wrong)
+            assert (np.count_nonzero(is_so), n_wrong) == told
+
+
+def test_new_photos_that_are_accepted_are_wrong_about_as_often_as_wanted() -> None:
+    new_probabilities, new_targets = made(20_000, seed=10_000)
+    suggested, is_wrong = new_probabilities.argmax(axis=1), new_probabilities.argmax(axis=1) != new_targets
+    n_accepted, n_wrong = 0, 0
+    for seed in range(40):
+        decisions = found(1_000, seed).decide(new_probabilities.max(axis=1), suggested)
+        n_accepted += np.count_nonzero(decisions == "accept")
+        n_wrong += np.count_nonzero(is_wrong[decisions == "accept"])
+    # Confidence is true here, so that the best that can be done is known.
+    descending = np.sort(new_probabilities.max(axis=1))[::-1]
+    possible = np.count_nonzero(np.cumsum(1 - descending) / np.arange(1, 20_001) <= 0.05)
+    assert 0.03 < n_wrong / n_accepted < 0.06
+    assert n_accepted / 40 > 0.75 * possible
+
+
+def test_a_class_that_is_often_wrong_is_not_accepted_where_others_are() -> None:
+    probabilities, targets = made(2_000)
+    is_fox = probabilities.argmax(axis=1) == 1
+    targets[is_fox] = 0
+    thresholds = find_thresholds(probabilities, targets, CLASSES, source="validation")
+    assert thresholds.of_class["fox"] == ClassThresholds()
+    assert thresholds.decide(np.array([1.0, 1.0], np.float32), np.array([1, 2])).tolist() == ["label", "accept"]
+
+
+def test_a_class_without_thresholds_of_its_own_has_those_of_all() -> None:
+    probabilities, targets = made(400)
+    is_kept = (probabilities.argmax(axis=1) != 3) | (np.cumsum(probabilities.argmax(axis=1) == 3) < 30)
+    thresholds = find_thresholds(probabilities[is_kept], targets[is_kept], CLASSES, source="validation")
+    assert set(thresholds.of_class) == {"deer", "fox", "boar"}
+    assert thresholds.everywhere.accept is not None
+    just_enough = np.array([thresholds.everywhere.accept.confidence], np.float32)
+    just_less = np.nextafter(just_enough, np.float32(0))
+    assert thresholds.decide(just_enough, np.array([3])).tolist() == ["accept"]
+    assert thresholds.decide(just_less, np.array([3])).tolist() != ["accept"]
+
+
+def test_two_wrong_of_the_surest_thirty_are_too_many_however_good_the_rest_is() -> None:
+    confidences = np.linspace(0.99, 0.6, 200).astype(np.float32)
+    probabilities = np.stack([confidences, 1 - confidences], axis=1)
+    targets = np.zeros(200, np.int64)
+    targets[[3, 8]] = 1
+    thresholds = find_thresholds(probabilities, targets, CLASSES[:2], source="audit")
+    assert thresholds.everywhere.accept is None
+    assert thresholds.everywhere.review == Threshold(confidence=float(confidences[-1]), n_photos=200, n_wrong=2)
+
+
+def test_photos_of_one_confidence_are_accepted_together_or_not_at_all() -> None:
+    probabilities = np.tile(np.array([0.9, 0.1], np.float32), (150, 1))
+    targets = np.zeros(150, np.int64)
+    targets[-9:] = 1  # 6 %, but none of the first 141
+    assert find_thresholds(probabilities, targets, CLASSES[:2], source="audit").everywhere.accept is None
+    accept = find_thresholds(probabilities, targets, CLASSES[:2], source="audit", wanted_error=0.06).everywhere.accept
+    assert accept == Threshold(confidence=float(np.float32(0.9)), n_photos=150, n_wrong=9)
+
+
+def test_the_interval_is_that_of_wilson() -> None:
+    low, high = Threshold(confidence=0.9, n_photos=40, n_wrong=2).error_interval
+    # The ends are where the observed share is 1.96 standard errors away [Wilson, 1927].
+    for end in (low, high):
+        assert abs(2 / 40 - end) / np.sqrt(end * (1 - end) / 40) == pytest.approx(1.95996, rel=1e-4)
+    assert low < 2 / 40 < high
+
+
+@pytest.mark.parametrize(
+    ("n", "source", "words"),
+    [
+        (99, "validation", ["99 validation photos", "at least 100"]),
+        (0, "audit", ["0 audit photos", "at least 100"]),
+        (500, "out of fold", ["no validation or audit photos", "no fair sample", "validation_data"]),
+        (500, "nothing", ["no validation or audit photos"]),
+    ],
+)
+def test_where_there_are_none_a_sentence_says_why_and_everything_is_reviewed(
+    n: int, source: Any, words: list[str]
+) -> None:
+    thresholds = found(n, source=source)
+    assert all(word in thresholds.why_none for word in words)
+    assert (thresholds.everywhere, thresholds.of_class) == (ClassThresholds(), {})
+    assert thresholds.decide(np.array([1.0, 0.1], np.float32), np.array([0, 3])).tolist() == ["review", "review"]
+
+
+def test_a_hundred_photos_are_enough() -> None:
+    assert found(100).why_none == ""
+
+
+@settings(deadline=None)
+@given(st.integers(0, 300), st.integers(0, 2**32 - 1))
+def test_plain_json_gives_the_same_thresholds_again(n: int, seed: int) -> None:
+    thresholds = found(n, seed)
+    text = json.dumps(thresholds.to_dict(), allow_nan=False)
+    again = Thresholds.from_dict(json.loads(text), CLASSES)
+    assert again == thresholds
+    assert json.dumps(again.to_dict()) == text
+
+
+def test_what_people_read_in_the_file() -> None:
+    accept = found(300).to_dict()["everywhere"]["accept"]
+    assert set(accept) == {"confidence", "n_photos", "n_wrong", "error_low", "error_high"}
+    assert 0 <= accept["error_low"] <= accept["n_wrong"] / accept["n_photos"] <= accept["error_high"] <= 1
+
+
+def test_a_million_photos_are_decided_within_a_second() -> None:
+    rng = np.random.default_rng(0)
+    confidences, class_ids = rng.random(1_000_000).astype(np.float32), rng.integers(0, 4, 1_000_000)
+    thresholds = found(1_000)
+    begun_at = time.process_time()  # of this process: other work on the computer does not count
+    decisions = thresholds.decide(confidences, class_ids)
+    assert time.process_time() - begun_at < 1
+    assert set(np.unique(decisions).tolist()) == {"accept", "review", "label"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"wanted_error": 0.6}, "wanted_error must be a number from 0 to 0.5; got 0.6"),
+        ({"wanted_error": -0.1}, "got -0.1"),
+        ({"classes": CLASSES[:3]}, "each column of probabilities, 4; got 3 names"),
+    ],
+)
+def test_what_does_not_fit_is_refused(options: dict[str, Any], message: str) -> None:
+    probabilities, targets = made(100)
+    with pytest.raises(ConfigError, match=message):
+        find_thresholds(probabilities, targets, **({"classes": CLASSES, "source": "audit"} | options))
