@@ -21,7 +21,7 @@ LAYERS = [
     {"label_archive"},
     {"run_store"},
     {"run_rebuild"},
-    {"calibration", "thresholds"},
+    {"calibration", "out_of_fold", "thresholds"},
     {"labelling", "evaluation", "classifier", "predictions"},
     {"deep_learning"},
     {"export", "report", "start_screen"},
@@ -34,6 +34,7 @@ WITHIN = {
     ("run_format", "photo_table"),
     ("run_format", "query_table"),
     ("image_cache", "pixel_store"),
+    ("out_of_fold", "calibration"),
     ("thresholds", "calibration"),
     ("cli", "cli_run"),
 }

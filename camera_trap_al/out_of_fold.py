@@ -1,0 +1,233 @@
+"""What a classifier makes of labelled photos that it did not learn from, by leaving out group after group."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+from camera_trap_al.calibration import Calibration, calibrate, temperature_like, with_temperature
+from camera_trap_al.exceptions import ConfigError
+from camera_trap_al.pools import FloatArray, IndexArray, Role
+
+__all__ = [
+    "OutOfFold",
+    "calibrate_out_of_fold",
+    "groups_of",
+    "logistic_probabilities",
+    "out_of_fold_probabilities",
+]
+
+N_FOLDS = 5
+FEWEST_FOLDERS = 3
+MAX_STEPS = 1000  # on standardised features, 50 are usual
+
+
+@dataclass(frozen=True, eq=False)
+class OutOfFold:
+    """Probabilities of labelled photos by classifiers that learnt from other groups only.
+
+    Attributes
+    ----------
+    probabilities
+        (n, n_classes), columns by class id, 0 for classes that the classifier did not learn; rows of zeros where
+        `is_judged` is False.
+    is_judged
+        (n,), False for photos of a class that the other folds lack, as of one that occurs in a single group: no
+        classifier could have got them right.
+    n_folds
+        In how many parts the photos were split, 0 if they could not be.
+    """
+
+    probabilities: FloatArray
+    is_judged: NDArray[np.bool_]
+    n_folds: int
+
+    @property
+    def note(self) -> str:
+        """How many photos were judged, and why not all, in a sentence or two for people."""
+        n, n_judged = len(self.is_judged), int(np.count_nonzero(self.is_judged))
+        if not n_judged:
+            return (
+                f"None of {n:,} labelled photos could be judged by the others: that takes two classes, and two groups "
+                "(folders or sequences) of a class."
+            )
+        told = f"{n_judged:,} of {n:,} labelled photos were judged by a classifier that had not learnt from their group"
+        if n_judged == n:
+            return f"{told}."
+        return f"{told}. The other {n - n_judged:,} are of classes that lie in too few groups for that."
+
+
+def out_of_fold_probabilities(
+    embeddings: FloatArray, targets: IndexArray, groups: IndexArray, n_classes: int, seed: int, n_folds: int = N_FOLDS
+) -> OutOfFold:
+    """Judge each labelled photo by a logistic regression that learnt from other groups.
+
+    Groups are dealt to folds so that each class is spread over as many as possible. There are fewer folds where there
+    are fewer groups, or fewer photos in the largest class.
+
+    Parameters
+    ----------
+    embeddings
+        (n, n_features), of the labelled photos, scaled or not.
+    targets
+        (n,) their class ids.
+    groups
+        (n,) equal numbers for photos that are alike, as of one folder or sequence.
+    n_classes
+        Classes, with and without a label.
+    seed
+        Decides the folds, 0 to 2^32 - 1.
+    n_folds
+        At most so many, at least 2.
+
+    Returns
+    -------
+    Nothing judged if there is no way to split, or a single class.
+
+    Raises
+    ------
+    ConfigError
+        If the arguments do not fit together.
+    """
+    _check(embeddings, targets, groups, n_classes, n_folds)
+    probabilities = np.zeros((len(targets), n_classes), np.float32)
+    is_judged = np.zeros(len(targets), np.bool_)
+    folds = _folds(targets, groups, seed, n_folds)
+    for others, held_out in folds:
+        judged = held_out[np.isin(targets[held_out], targets[others])]
+        if len(judged) and len(np.unique(targets[others])) > 1:
+            is_judged[judged] = True
+            probabilities[judged] = logistic_probabilities(
+                embeddings[others], targets[others], embeddings[judged], n_classes
+            )
+    return OutOfFold(probabilities, is_judged, len(folds))
+
+
+def logistic_probabilities(
+    embeddings: FloatArray, targets: IndexArray, others: FloatArray, n_classes: int
+) -> FloatArray:
+    """Learn from some photos by a logistic regression on standardised features; return what it makes of others.
+
+    Parameters
+    ----------
+    embeddings, targets
+        (n, n_features) and (n,), what it learns from; at least two classes.
+    others
+        (m, n_features), what it judges.
+    n_classes
+        Classes, with and without a label.
+
+    Returns
+    -------
+    (m, n_classes), columns by class id, 0 for classes that are not in `targets`.
+    """
+    logistic = make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_STEPS))
+    probabilities = np.zeros((len(others), n_classes), np.float32)
+    with warnings.catch_warnings(), threadpool_limits(1, "blas"):  # threads cost more than they save here
+        warnings.simplefilter("ignore", ConvergenceWarning)  # after so many steps it is near enough
+        logistic.fit(embeddings, targets)
+        probabilities[:, logistic.classes_] = logistic.predict_proba(others)
+    return probabilities
+
+
+def calibrate_out_of_fold(
+    judged: OutOfFold,
+    embeddings: FloatArray,
+    targets: IndexArray,
+    groups: IndexArray,
+    candidates: FloatArray,
+    probabilities: FloatArray,
+) -> Calibration:
+    """Fit a temperature for any classifier with labelled photos, by a logistic regression that stands in for it.
+
+    The temperature of the logistic regression is fitted on labelled photos that it judged out of fold. It would not do
+    for another classifier, and to fit that one five times more may take minutes. So both judge photos without a label,
+    and the classifier gets the temperature that brings it nearest to the adjusted logistic regression (our derivation;
+    with `MLPClassifier`, as good as its own five fits).
+
+    Parameters
+    ----------
+    judged
+        What `out_of_fold_probabilities` made of the labelled photos.
+    embeddings, targets, groups
+        (n, n_features), (n,) and (n,), the labelled photos, as they were given to it.
+    candidates
+        (m, n_features), photos without a label; some hundreds are enough. Without any, the temperature of the logistic
+        regression has to do.
+    probabilities
+        (m, n_classes), what the classifier makes of them, columns by class id.
+
+    Returns
+    -------
+    One of the source "nothing" if nothing could be judged.
+    """
+    is_judged = judged.is_judged
+    own = calibrate(judged.probabilities[is_judged], targets[is_judged], "out of fold", groups[is_judged])
+    if own.source == "nothing" or not len(candidates):
+        return own
+    raw = logistic_probabilities(embeddings, targets, candidates, probabilities.shape[1])
+    return replace(own, temperature=temperature_like(probabilities, with_temperature(raw, own.temperature)))
+
+
+def groups_of(paths: Sequence[str], roles: NDArray[np.int8]) -> IndexArray:
+    """Tell by their folders which photos are likely to be alike, as long as nothing else is known of them.
+
+    Photos of one folder are a group. A photo directly in the folder of its class is one of its own, since that folder
+    says what it shows, not where it was taken. If the photos of the unlabelled folder lie in one or two folders, each
+    of them is one of its own too: so few groups cannot be split.
+
+    Parameters
+    ----------
+    paths
+        n photos, each relative to the folder of its data set, separated by ``/``.
+    roles
+        (n,) the `Role` of each.
+
+    Returns
+    -------
+    (n,) numbers from 0, equal for photos of one group.
+    """
+    folders = [path.rpartition("/")[0] for path in paths]
+    is_unlabelled = roles == Role.UNLABELLED
+    n_folders = len({folder for folder, is_so in zip(folders, is_unlabelled, strict=True) if is_so})
+    is_alone = np.where(is_unlabelled, n_folders < FEWEST_FOLDERS, ["/" not in folder for folder in folders])
+    names = [
+        f"{role}/{path if alone else folder}"
+        for role, path, folder, alone in zip(roles.tolist(), paths, folders, is_alone.tolist(), strict=True)
+    ]
+    numbers: IndexArray = np.unique(names, return_inverse=True)[1].astype(np.int64)
+    return numbers
+
+
+def _folds(targets: IndexArray, groups: IndexArray, seed: int, n_folds: int) -> list[tuple[IndexArray, IndexArray]]:
+    """Give for each fold the photos to learn from and those to judge."""
+    n_folds = min(n_folds, len(np.unique(groups)), int(np.bincount(targets, minlength=1).max()))
+    if n_folds < 2:
+        return []
+    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():  # of classes with fewer photos than folds: what cannot be judged is told
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        return list(splitter.split(targets, targets, groups))
+
+
+def _check(embeddings: FloatArray, targets: IndexArray, groups: IndexArray, n_classes: int, n_folds: int) -> None:
+    n = len(embeddings)
+    if embeddings.ndim != 2 or targets.shape != (n,) or groups.shape != (n,):
+        raise ConfigError(
+            "embeddings must have the shape (n, n_features), targets and groups (n,); got "
+            f"{embeddings.shape}, {targets.shape} and {groups.shape}."
+        )
+    if n and not 0 <= targets.min() <= targets.max() < n_classes:
+        raise ConfigError(
+            f"targets must be class ids from 0 to {n_classes - 1}; got {targets.min()} to {targets.max()}."
+        )
+    if n_folds < 2:
+        raise ConfigError(f"n_folds must be at least 2; got {n_folds}.")
