@@ -412,6 +412,14 @@ def test_a_jpeg_is_decoded_as_large_as_its_smallest_crop_needs(tmp_path, monkeyp
     assert sizes == [decoded] and len(crops) == len(boxes)
 
 
+def test_the_smallest_crop_is_measured_in_the_upright_photo(tmp_path):
+    """Upright it is 1200 x 6000, and the box 480 x 540: too small for half the scale. Lying it were 2400 x 108."""
+    path, decoded = tmp_path / "a.jpg", []
+    Image.new("RGB", (6000, 1200)).save(path, exif=exif_with(6))
+    read_crops(path, [(0.0, 0.0, 0.4, 0.09)], padding=0, squeeze=lambda crop: decoded.append(crop.shape) or crop)
+    assert decoded == [(540, 540, 3)]
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_crops_by_the_quick_way_are_those_of_pillow(tmp_path, monkeypatch, mode):
     path = tmp_path / "a.jpg"
