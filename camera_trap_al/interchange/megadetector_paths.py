@@ -1,0 +1,251 @@
+"""Finds the photos that a detection file is about: it was often made on another computer, of another folder above."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+from unicodedata import normalize
+
+from camera_trap_al.interchange.megadetector import DetectedPhoto, DetectionFile
+
+__all__ = ["MatchedDetections", "PathChange", "match_detections"]
+
+WITH_ITS_NAME, WITHOUT = 0.5, 0.9  # how many must match if a beginning ends as the path of the folder does, and else
+N_NAMED = 3  # of the paths that go with nothing, how many a person is told
+
+
+class PathChange(NamedTuple):
+    """What is done to each path of a detection file so that it is relative to the folder of the photos.
+
+    Attributes
+    ----------
+    removed
+        What all paths begin with that are of a photo in the folder, such as ``C:/photos/``; it is left out.
+    added
+        What is put before all paths, such as ``site 1/``.
+    """
+
+    removed: str = ""
+    added: str = ""
+
+    def __call__(self, path: str) -> str | None:
+        """Change a path; None if it does not begin as it should."""
+        return self.added + path.removeprefix(self.removed) if path.startswith(self.removed) else None
+
+    def __str__(self) -> str:
+        if self.removed:
+            return f'its paths begin with "{self.removed}", which was left out'
+        return f'"{self.added}" was put before its paths' if self.added else "its paths are of this folder"
+
+
+@dataclass(frozen=True, eq=False)
+class MatchedDetections:
+    """Which entry of a detection file is of which photo.
+
+    Attributes
+    ----------
+    by_photo
+        The entry of each photo that has one, in the order of the photos.
+    without_entry
+        The photos that have none, in their order.
+    not_there
+        Paths of entries whose photo is not there, as the file has them, in its order.
+    repeated
+        Paths of further entries of a photo that has one, in the order of the file; they do not count.
+    change
+        What was done to the paths of the file.
+    """
+
+    by_photo: Mapping[str, DetectedPhoto]
+    without_entry: tuple[str, ...]
+    not_there: tuple[str, ...]
+    repeated: tuple[str, ...]
+    change: PathChange
+
+    def __str__(self) -> str:
+        """Tell the user how well the file goes with the photos."""
+        n_photos = len(self.by_photo) + len(self.without_entry)
+        told = [f"{len(self.by_photo)} of {n_photos} photos have an entry in the detection file"]
+        if self.change != PathChange():
+            told.append(str(self.change))
+        for paths, what in (
+            (self.without_entry, "photos without an entry"),
+            (self.not_there, "entries of photos that are not there"),
+            (self.repeated, "second entries of a photo, which do not count"),
+        ):
+            if paths:
+                told.append(f"{what}: {len(paths)}, such as {', '.join(paths[:N_NAMED])}")
+        if self.not_there and 2 * len(self.by_photo) < n_photos:
+            told.append(
+                "if these are the same photos, put the detection file into the folder that its paths begin in, or make "
+                "it anew for the folder of the photos"
+            )
+        return "; ".join(told) + "."
+
+
+def match_detections(file: DetectionFile, photos: Sequence[str], folder: Path) -> MatchedDetections:
+    r"""Find the entry of each photo.
+
+    Paths may be written with ``/`` or ``\``, begin with ``./``, and have their accents in either form of Unicode. Paths
+    that differ in case match if only one photo can be meant; where one matches exactly, it is taken.
+
+    If less than half of what could match does, the paths may be absolute, or relative to another folder: then one
+    beginning is looked for that is to be left out of all paths, or put before them. A beginning is taken
+
+    - if it agrees with where `folder` lies or, to be put before, with where the file lies in it;
+    - else if it ends with the name of `folder`, and half of the photos or entries, whichever are fewer, match with it;
+    - else if nine in ten match with it,
+
+    and if no other of its kind makes more than half as many match: so site 1 is not taken for site 2 where their
+    cameras count alike.
+
+    Parameters
+    ----------
+    file
+        The detections.
+    photos
+        Paths relative to `folder`, separated by ``/``.
+    folder
+        Where the photos are now.
+    """
+    written = [_tidy(entry.file) for entry in file.photos]
+    change, claims = PathChange(), list(_claims(written, photos))
+    n_matching = len({photo for _, photo in claims})
+    if 2 * n_matching < min(len(written), len(photos)):
+        found = _find_change(written, photos, folder, file.path)
+        if found is not None and len(changed_claims := list(_claims(found[1], photos))) > len(claims):
+            change, claims = found[0], changed_claims
+    return _sorted_out(file, photos, claims, change)
+
+
+def _sorted_out(
+    file: DetectionFile, photos: Sequence[str], claims: Sequence[tuple[int, str]], change: PathChange
+) -> MatchedDetections:
+    entry_of: dict[str, int] = {}
+    for entry, photo in claims:
+        entry_of.setdefault(photo, entry)
+    claiming = {entry for entry, _ in claims}
+    repeated = sorted(claiming.difference(entry_of.values()))
+    return MatchedDetections(
+        by_photo={photo: file.photos[entry_of[photo]] for photo in photos if photo in entry_of},
+        without_entry=tuple(photo for photo in photos if photo not in entry_of),
+        not_there=tuple(each.file for entry, each in enumerate(file.photos) if entry not in claiming),
+        repeated=tuple(file.photos[entry].file for entry in repeated),
+        change=change,
+    )
+
+
+def _tidy(path: str) -> str:
+    return "/".join(part for part in path.replace("\\", "/").split("/") if part not in ("", "."))
+
+
+def _composed(path: str) -> str:
+    return normalize("NFC", path)  # macOS stores an accent apart from its letter
+
+
+def _folded(path: str) -> str:
+    return _composed(_tidy(path)).casefold()
+
+
+SPELLINGS: tuple[Callable[[str], str], ...] = (str, _composed, _folded)  # from exact to lenient
+
+
+def _claims(paths: Sequence[str | None], photos: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Give the place of each path that is of a photo, and the photo: those first that match more exactly."""
+    left = [(place, path) for place, path in enumerate(paths) if path is not None]
+    for spell in SPELLINGS:
+        if not left:
+            return
+        meant = _unique(photos, spell)
+        missed = []
+        for place, path in left:
+            photo = meant.get(spell(path))
+            if photo is None:
+                missed.append((place, path))
+            else:
+                yield place, photo
+        left = missed
+
+
+def _unique(photos: Sequence[str], spell: Callable[[str], str]) -> dict[str, str | None]:
+    """Give the photo by spelling, None where there are several."""
+    meant: dict[str, str | None] = {}
+    for photo in photos:
+        spelled = spell(photo)
+        meant[spelled] = None if spelled in meant else photo
+    return meant
+
+
+def _find_change(
+    written: Sequence[str], photos: Sequence[str], folder: Path, file: Path
+) -> tuple[PathChange, list[str | None]] | None:
+    """Find what to do to the paths of a file, first with their case and then without; give them changed too."""
+    for spell in (_composed, _folded):
+        entries = [spell(path) for path in written]
+        there = {spell(photo) for photo in photos}
+        votes = _votes(set(entries), there)
+        place, home = _folded(str(folder.absolute())), _folded(str(file.absolute().parent))
+        change = _elected(votes, place, home, min(len(entries), len(there)))
+        if change is not None:
+            return change, [change(path) for path in entries]
+    return None
+
+
+def _votes(entries: Collection[str], photos: Collection[str]) -> Counter[PathChange]:
+    """Count for each change how many paths it makes match."""
+    votes: Counter[PathChange] = Counter()
+    for path in entries:
+        votes.update(PathChange(removed=start) for start, rest in _parted(path) if rest in photos)
+    for path in photos:
+        votes.update(PathChange(added=start) for start, rest in _parted(path) if rest in entries)
+    return votes
+
+
+def _parted(path: str) -> Iterator[tuple[str, str]]:
+    """Part a path at each of its separators, which stays with the first part."""
+    at = path.find("/")
+    while at >= 0:
+        yield path[: at + 1], path[at + 1 :]
+        at = path.find("/", at + 1)
+
+
+def _elected(votes: Counter[PathChange], folder: str, home: str, n_possible: int) -> PathChange | None:
+    """Choose the change that agrees best with where the photos are; None if none is beyond doubt.
+
+    Parameters
+    ----------
+    votes
+        How many paths each change makes match.
+    folder, home
+        Where the photos are and where the detection file lies, absolute and folded.
+    n_possible
+        How many paths could match at most.
+    """
+
+    def kind(change: PathChange) -> tuple[bool, int]:
+        return _agrees(change, folder, home), _shared_tail(change.removed, folder)
+
+    def is_enough(change: PathChange) -> bool:
+        agrees, tail = kind(change)
+        return agrees or votes[change] >= n_possible * (WITH_ITS_NAME if tail else WITHOUT)
+
+    best = max(filter(is_enough, votes), key=lambda change: (*kind(change), votes[change]), default=None)
+    if best is None:
+        return None
+    rivals = (n for other, n in votes.items() if other != best and kind(other) == kind(best))
+    return best if 2 * max(rivals, default=0) <= votes[best] else None
+
+
+def _agrees(change: PathChange, folder: str, home: str) -> bool:
+    """Whether a change is what is to be expected, going by where the photos and the detection file are."""
+    if change.removed:
+        return f"/{folder}/".endswith(f"/{change.removed.casefold()}")
+    return f"{home}/" == f"{folder}/{change.added.casefold()}"
+
+
+def _shared_tail(removed: str, folder: str) -> int:
+    """Count the names at the end of a beginning that the folder ends with too."""
+    ours, theirs = folder.split("/")[::-1], removed.casefold().rstrip("/").split("/")[::-1]
+    differing = (n for n, (one, other) in enumerate(zip(ours, theirs, strict=False)) if one != other)
+    return next(differing, min(len(ours), len(theirs)))
