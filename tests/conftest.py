@@ -129,3 +129,15 @@ def timelapse_import(timelapse_simulation: dict[str, Callable[..., object]]) -> 
 def timelapse_export(timelapse_simulation: dict[str, Callable[..., object]]) -> Callable[..., object]:
     """Exports a CSV as Timelapse does: timelapse_export(data_file, csv_path, version="2.5", ...)."""
     return timelapse_simulation["export_csv"]
+
+
+@pytest.fixture(scope="session")
+def timelapse_import_recognitions(timelapse_simulation: dict[str, Callable[..., object]]) -> Callable[..., object]:
+    """Imports recognitions as Timelapse does: timelapse_import_recognitions(json_path, data_file)."""
+    return timelapse_simulation["import_recognitions"]
+
+
+@pytest.fixture(scope="session")
+def timelapse_shown_recognitions(timelapse_simulation: dict[str, Callable[..., object]]) -> Callable[..., object]:
+    """Gives what Timelapse writes beside the boxes: timelapse_shown_recognitions(data_file)."""
+    return timelapse_simulation["shown_recognitions"]

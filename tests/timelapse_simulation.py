@@ -1,7 +1,7 @@
-"""What Timelapse does with its data file and with CSV files, as facts/timelapse.md says.
+"""What Timelapse does with its data file, with CSV files and with recognitions, as facts/timelapse.md says.
 
 Written from these facts alone, so that the package is not tested against itself. The comments name their sections.
-Left out: Level tables, recognitions, and the columns Date and Time on import.
+Left out: Level tables, the columns Date and Time on import, and recognitions of videos.
 """
 
 import json
@@ -324,3 +324,153 @@ def _set(db: sqlite3.Connection, row: dict[str, str], labels: Sequence[str], whe
         return int(db.execute(f"SELECT count(*) FROM DataTable WHERE {where}", values).fetchone()[0])
     assignments = ", ".join(f'"{label}" = ?' for label in new)
     return db.execute(f"UPDATE DataTable SET {assignments} WHERE {where}", [*new.values(), *values]).rowcount
+
+
+RECOGNITION_TABLES = """
+CREATE TABLE IF NOT EXISTS DetectionCategories (category STRING PRIMARY KEY, label STRING);
+CREATE TABLE IF NOT EXISTS ClassificationCategories (classification STRING PRIMARY KEY, label STRING);
+CREATE TABLE IF NOT EXISTS Detections (detectionID INTEGER PRIMARY KEY, category STRING, conf FLOAT, bbox STRING,
+    classification STRING, classification_conf FLOAT, Id INTEGER);
+"""  # section 6.4
+LEAST_CONFIDENCE = 0.03
+
+
+class RecognitionImport(NamedTuple):
+    """What an import of recognitions did: nothing at all if there is an error.
+
+    `n_unmatched` counts entries of photos that the data file has not.
+    """
+
+    error: str
+    warnings: list[str]
+    n_unmatched: int
+
+
+def import_recognitions(json_path: Path, data_file: Path) -> RecognitionImport:
+    """Do what Recognitions > Import recognition data does (section 6.1)."""
+    try:
+        content = json.loads(json_path.read_text(encoding="utf-8"))
+        if content.get("info") is None:
+            return RecognitionImport("cancelled", [], 0)
+        warnings = _compatibility(content)
+        images = _trimmed(content)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return RecognitionImport(f"The file could not be read: {error!r}", [], 0)
+    with closing(sqlite3.connect(data_file)) as db:
+        ids = _ids_by_path(db)
+        folder = json_path.parent.relative_to(data_file.parent).as_posix()
+        images = [(_key(file if folder == "." else f"{folder}/{file}"), detections) for file, detections in images]
+        if {folder for folder, _ in ids}.isdisjoint(folder for (folder, _), _ in images):
+            return RecognitionImport("No folder of the file is in the image set.", [], len(images))
+        db.executescript(RECOGNITION_TABLES)
+        if db.execute("SELECT count(*) FROM Detections").fetchone()[0] and any(each is None for _, each in images):
+            return RecognitionImport("Null where a list of detections should be.", [], 0)
+        kinds = [
+            _merged_labels(db, "DetectionCategories", "category", {"0": "Empty"} | content["detection_categories"]),
+            _merged_labels(
+                db, "ClassificationCategories", "classification", content.get("classification_categories") or {}
+            ),
+        ]
+        n_unmatched = 0
+        for key, detections in images:
+            for record in ids.get(key, []):
+                _store_recognitions(db, record, key[1], detections, *kinds)
+            n_unmatched += key not in ids
+        db.commit()
+    return RecognitionImport("", warnings, n_unmatched)
+
+
+def _compatibility(content: dict[str, Any]) -> list[str]:
+    """The file of another program, or labels that are there twice; labels are compared with their case."""
+    categories, classes = content["detection_categories"], content.get("classification_categories") or {}
+    warnings = []
+    if classes and classes[min(classes)] in categories.values():
+        warnings.append("AddaxAI: only partially compatible")
+    if any(len(set(each.values())) < len(each) for each in (categories, classes)):
+        warnings.append("duplicate labels")
+    return warnings
+
+
+def _trimmed(content: dict[str, Any]) -> list[tuple[str, list[tuple[Any, ...]] | None]]:
+    """Give of each photo the detections that are kept, with the one classification that is kept."""
+    info = content["info"]
+    detector, classifier = info.get("detector_metadata"), info.get("classifier_metadata")
+    least_detection = max(LEAST_CONFIDENCE, (detector or {}).get("conservative_detection_threshold", 0.0) / 2.5)
+    default = 0.0 if classifier is None else 0.5
+    least_class = max(LEAST_CONFIDENCE, (classifier or {}).get("typical_classification_threshold", default) / 2.5)
+    images = []
+    for image in content["images"]:
+        kept = []
+        written = image.get("detections", [])
+        for detection in written or []:
+            classifications = [pair for pair in detection.get("classifications", []) if pair[1] >= least_class]
+            if not all(isinstance(class_id, str) for class_id, _ in classifications):
+                raise TypeError("a class id is no string")
+            best = max(classifications, key=lambda pair: pair[1], default=(None, None))
+            if detection["conf"] >= least_detection:
+                box = ", ".join(str(round(share, 3)) for share in detection["bbox"])  # and grown by some 0.002
+                kept.append((detection["category"], round(detection["conf"], 3), box, *best))
+        images.append((image["file"], None if written is None else kept))
+    return images
+
+
+def _key(path: str) -> tuple[str, str]:
+    """RelativePath and File as they are compared: without case, whichever separator is used."""
+    folder, _, file = path.replace("/", "\\").rpartition("\\")
+    return folder.casefold(), file.casefold()
+
+
+def _ids_by_path(db: sqlite3.Connection) -> dict[tuple[str, str], list[int]]:
+    found: dict[tuple[str, str], list[int]] = {}
+    for record, folder, file in db.execute("SELECT Id, RelativePath, File FROM DataTable"):
+        found.setdefault(((folder or "").casefold(), file.casefold()), []).append(record)
+    return found
+
+
+def _merged_labels(db: sqlite3.Connection, table: str, column: str, labels: dict[str, str]) -> dict[str, str]:
+    """Give the number that each number of a file has in the data file, where equal labels share one."""
+    known = {label: str(number) for number, label in db.execute(f"SELECT {column}, label FROM {table}")}
+    numbers = {}
+    for number, label in labels.items():
+        if label not in known:
+            is_free = number not in known.values()
+            known[label] = number if is_free else str(max(map(int, (*known.values(), *labels))) + 1)
+            db.execute(f"INSERT INTO {table} VALUES (?, ?)", (known[label], label))
+        numbers[number] = known[label]
+    return numbers
+
+
+def _store_recognitions(
+    db: sqlite3.Connection,
+    record: int,
+    file: str,
+    detections: list[tuple[Any, ...]] | None,
+    categories: dict[str, str],
+    classes: dict[str, str],
+) -> None:
+    if detections is None:
+        return
+    if detections and not file.endswith((".jpg", ".jpeg")):
+        return  # taken for a video, whose detections need a frame rate (section 6.3)
+    db.execute("DELETE FROM Detections WHERE Id = ?", (record,))
+    for category, conf, box, class_id, class_conf in detections or [("0", 0.0, "", None, None)]:
+        db.execute(
+            "INSERT INTO Detections (category, conf, bbox, classification, classification_conf, Id)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (categories[category], conf, box, classes[class_id] if class_id else None, class_conf, record),
+        )
+
+
+def shown_recognitions(data_file: Path) -> dict[tuple[str, str], list[str]]:
+    """Give what Timelapse writes beside the boxes of each photo, by RelativePath and File (section 6.2)."""
+    query = """
+        SELECT RelativePath, File, DetectionCategories.label, conf, ClassificationCategories.label, classification_conf
+        FROM Detections JOIN DataTable USING (Id) LEFT JOIN DetectionCategories USING (category)
+        LEFT JOIN ClassificationCategories USING (classification) ORDER BY detectionID
+    """
+    shown: dict[tuple[str, str], list[str]] = {}
+    with closing(sqlite3.connect(data_file)) as db:
+        for folder, file, category, conf, name, class_conf in db.execute(query):
+            text = f"{category} {conf:.2f}" if name is None else f"{name} {class_conf:.2f}({conf:.2f})"
+            shown.setdefault((folder or "", file), []).append(text)
+    return shown
