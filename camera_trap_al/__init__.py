@@ -10,13 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from camera_trap_al.inference import predict
     from camera_trap_al.main_scripts import RunResult, run_active_learning
 
-__all__ = ["RunResult", "__version__", "run_active_learning"]
+__all__ = ["RunResult", "__version__", "predict", "run_active_learning"]
 
 __version__ = "0.1.0"
 
-_HOMES = {"RunResult": "main_scripts", "run_active_learning": "main_scripts"}
+_HOMES = {"RunResult": "main_scripts", "predict": "inference", "run_active_learning": "main_scripts"}
 
 
 def __getattr__(name: str) -> Any:

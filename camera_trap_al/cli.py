@@ -58,6 +58,7 @@ def _parser(command: str = "") -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=1, help="seed of the run (default: %(default)s)")
     demo.set_defaults(call=_demo)
     _add_run(commands, with_options=command == "run")
+    _add_predict(commands, with_options=command == "predict")
     _add_template(commands)
     return parser
 
@@ -82,6 +83,21 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", *,
 
         cli_run.add_options(run)
         run.set_defaults(call=cli_run.run)
+
+
+def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", *, with_options: bool) -> None:
+    predict = commands.add_parser(
+        "predict",
+        help="name the species in photos with a model that a run exported",
+        description="Name the species in photos with a model that a run exported. A call that was stopped goes on when "
+        "the same command is given again.",
+        allow_abbrev=False,  # as above
+    )
+    if with_options:
+        from camera_trap_al import cli_predict
+
+        cli_predict.add_options(predict)
+        predict.set_defaults(call=cli_predict.run)
 
 
 def _add_template(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -3,7 +3,7 @@
 import secrets
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from camera_trap_al.image_cache import CACHE_MODES
 from camera_trap_al.photo_folders import RUN_DATABASE
 from camera_trap_al.query import LabelSourceLike
 from camera_trap_al.rules import (
-    Rule,
     a_label_source,
     a_name,
     a_path,
@@ -26,6 +25,7 @@ from camera_trap_al.rules import (
     any_path,
     boolean,
     boolean_or,
+    broken_rules,
     class_list,
     existing_folder,
     has_method,
@@ -34,6 +34,8 @@ from camera_trap_al.rules import (
     number,
     one_of,
     optional,
+    setting,
+    share,
     whole,
 )
 
@@ -52,14 +54,6 @@ OF_ONE_START = {"train_data", "unlabelled_data", "validation_data", "output_dir"
 DEFAULT_FOLDER = "Active Learning Files"
 
 
-def setting(default: Any, rule: Rule, *, kept: bool = False, begins: bool = False) -> Any:
-    """Declare a setting.
-
-    `kept` ones stay as they were when the run began; `begins` ones are files that only the beginning of a run needs.
-    """
-    return field(default=default, metadata={"rule": rule, "kept": kept, "begins": begins})
-
-
 @dataclass(frozen=True, kw_only=True)
 class TrainingStage:
     """How the embedding network is trained once: at first ("train") or after answers ("finetuning")."""
@@ -76,7 +70,8 @@ class RunConfig:
     """The arguments of `run_active_learning`, checked together.
 
     The fields are the arguments, under the same names; `run_active_learning` documents them. The parts of the package
-    that can be used without a run take a `RunConfig` too: every field has a default.
+    that can be used without a run take a `RunConfig` too: every field has a default. Settings that are `kept` stay as
+    they were when the run began; those that `begins` are files that only the beginning of a run needs.
 
     Raises
     ------
@@ -134,6 +129,7 @@ class RunConfig:
     request_rows: str = setting("all", one_of(REQUEST_ROWS))
     refit: str | None = setting(None, optional(one_of(REFITS)))
     rebuild: bool = setting(False, boolean)
+    accept_error: float = setting(0.05, share(0.5))
 
     def __post_init__(self) -> None:
         problems = self.problems()
@@ -172,13 +168,7 @@ class RunConfig:
 
     def problems(self) -> list[str]:
         """Say what is wrong with the values, one sentence each."""
-        found = []
-        for each in fields(self):
-            value = getattr(self, each.name)
-            required = each.metadata["rule"](value)
-            if required:
-                way_out = "" if each.default is None else f" The default is {each.default!r}."
-                found.append(f"{each.name} must be {required}; got {value!r}.{way_out}")
+        found = broken_rules(self)
         if self.embedding_loss_type == "triplet" and self.embedding_loss_data_strategy == "hard_pair":
             found.append(
                 "embedding_loss_data_strategy 'hard_pair' makes pairs, and embedding_loss_type 'triplet' needs "
@@ -242,19 +232,19 @@ class RunConfig:
 
     def kept_settings(self) -> dict[str, Any]:
         """List the settings that a resumed run keeps, as plain values."""
-        return {each.name: _plain(getattr(self, each.name)) for each in fields(self) if each.metadata["kept"]}
+        return {each.name: _plain(getattr(self, each.name)) for each in fields(self) if each.metadata.get("kept")}
 
     def told_settings(self) -> dict[str, str]:
         """Say each setting that is neither kept nor of one start only, as people would write it."""
         return {
-            each.name: _told(self.path_of(each.name) if each.metadata["begins"] else getattr(self, each.name))
+            each.name: _told(self.path_of(each.name) if each.metadata.get("begins") else getattr(self, each.name))
             for each in fields(self)
-            if not each.metadata["kept"] and each.name not in OF_ONE_START
+            if not each.metadata.get("kept") and each.name not in OF_ONE_START
         }
 
     def settings_of_the_beginning(self) -> frozenset[str]:
         """Name the settings that only the beginning of a run needs."""
-        return frozenset(each.name for each in fields(self) if each.metadata["begins"])
+        return frozenset(each.name for each in fields(self) if each.metadata.get("begins"))
 
     def with_seed(self) -> "RunConfig":
         """Draw a seed if none was given."""

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
+from camera_trap_al.calibration import Calibration
 from camera_trap_al.exceptions import ConfigError, DataError
 from camera_trap_al.files import make_folder, written_aside
 from camera_trap_al.pools import FloatArray, IndexArray
@@ -34,6 +35,8 @@ class EvaluationReport:
         (n, n) counts in the order of `conf_mat_classes`: rows are the true classes, columns the predicted ones.
     n_images
         Number of images that were judged.
+    calibration
+        How far confidence and truth are apart, without and with the temperature of the exported model.
     """
 
     accuracy: float
@@ -45,6 +48,7 @@ class EvaluationReport:
     conf_mat_classes: tuple[str, ...]
     confusion_matrix: IndexArray
     n_images: int
+    calibration: Calibration = field(default_factory=Calibration)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all but the confusion matrix as plain values, as they stand in metrics.json."""
@@ -57,6 +61,9 @@ class EvaluationReport:
             "macro_f1": self.macro_f1,
             "conf_mat_classes": list(self.conf_mat_classes),
             "n_images": self.n_images,
+            "temperature": self.calibration.temperature,
+            "expected_calibration_error": self.calibration.ece_before,
+            "expected_calibration_error_calibrated": self.calibration.ece_after,
         }
 
     def save(self, folder: Path) -> None:

@@ -1,22 +1,33 @@
 """The trained model as files that other programs can use."""
 
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from camera_trap_al.classifier import EmbeddingClassifier
+from camera_trap_al import __version__
+from camera_trap_al.calibration import Calibration
+from camera_trap_al.classifier import EmbeddingScaler
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
 from camera_trap_al.deep_learning.network_file import write_network
-from camera_trap_al.exceptions import ConfigError
-from camera_trap_al.files import make_folder, written_aside
+from camera_trap_al.deep_learning.network_graph import OPSET, PhotoNetwork, network_graph
+from camera_trap_al.exceptions import CheckpointError, RunFileError
+from camera_trap_al.files import make_folder, sha256_of, written_aside
+from camera_trap_al.model_description import MODEL_FILE, ModelDescription
+from camera_trap_al.model_graph import CLASSIFIER_OPSET, classifier_model, head_model, whole_model
+from camera_trap_al.thresholds import Thresholds
 
-__all__ = ["export_model", "find_export_problems"]
+__all__ = ["export_model"]
 
-OPSET = 15
-TRIAL_ROWS = 300  # enough for what wants many, such as a principal component analysis before the classifier
+WEIGHTS_FILE = "embedding_model_weights.pt"
+NOT_CALIBRATED: Mapping[str, Any] = Calibration().to_dict()
+NO_THRESHOLDS: Mapping[str, Any] = Thresholds(
+    classes=(), wanted_error=0.05, source="nothing", n_photos=0, why_none="The model was not tested."
+).to_dict()
+TOOLS = ("torch", "torchvision", "scikit-learn", "skl2onnx", "onnx", "numpy")
 
 
 def export_model(
@@ -24,13 +35,19 @@ def export_model(
     trainer: EmbeddingTrainer,
     fitted: FittedClassifier,
     classes: tuple[str, ...],
+    *,
+    labels_per_class: Mapping[str, int],
+    graph: bytes | None = None,
+    calibration: Mapping[str, Any] = NOT_CALIBRATED,
+    thresholds: Mapping[str, Any] = NO_THRESHOLDS,
+    validation: Mapping[str, Any] | None = None,
 ) -> None:
     """Write everything that is needed to apply the model elsewhere, each file whole or not at all.
 
     ``dataset_mean.npy``, ``dataset_std.npy``
         (3,) per channel, of pixels between 0 and 1.
     ``embedding_model_weights.pt``
-        The network (`EmbeddingTrainer.checkpoint`).
+        The network (`EmbeddingTrainer.checkpoint`). It is left as it is if it is there already.
     ``embedding_scaler.npz``
         `minimum` and `maximum` (feat_dim,) of each feature, and `identity`, true when features are not scaled. A
         scaled embedding is ``(embedding - minimum) / (maximum - minimum)``; for a feature that never varied, `maximum`
@@ -38,61 +55,81 @@ def export_model(
     ``classifier.onnx``
         Input float32 (n, feat_dim) *scaled* embeddings; first output int64 (n,) class index, second float32
         probabilities, one column per class that has a label.
+    ``model.onnx``
+        All of it in one: input ``images``, uint8 (n, 256, 256, 3), output ``probabilities``, float32 (n, n_classes).
+    ``model.json``
+        What the model is (`ModelDescription`); written last, since it names the ``model.onnx`` that it belongs to.
 
     Parameters
     ----------
     folder
         Where to write; made if it is not there.
     trainer, fitted
-        The network, and the scaler and classifier that were fitted on its embeddings.
+        The network, and the scaler and classifier that were fitted on its embeddings and name it in their lineage.
     classes
         Class names by class id.
+    labels_per_class
+        How many labels of each class, by name, the classifier learnt from.
+    graph
+        What `network_graph` gives of the network; made if not given, which takes seconds.
+    calibration, thresholds
+        What ``model.json`` says of them; the ``temperature`` of the calibration goes into ``model.onnx`` too.
+    validation
+        Figures of the model's test, as plain values; None if it was not tested.
+
+    Raises
+    ------
+    ConfigError
+        If the network cannot be exported.
+    RunFileError
+        If a file cannot be written.
     """
     make_folder(folder)
     _save_array(folder / "dataset_mean.npy", trainer.pixel_mean)
     _save_array(folder / "dataset_std.npy", trainer.pixel_std)
-    with written_aside(folder / "embedding_model_weights.pt") as prepared:
+    network = PhotoNetwork(trainer)
+    described: dict[str, Any] = {
+        "architecture": network.network.arch_name,
+        "feat_dim": network.network.feat_dim,
+        "loss": trainer.loss_type,
+        "digest": fitted.lineage["network"],
+    }
+    described["sha256"] = _save_network(folder, trainer, described, classes)
+    _save_scaler(folder / "embedding_scaler.npz", fitted.scaler)
+    classifier = classifier_model(fitted.classifier, len(fitted.scaler.minimum), CLASSIFIER_OPSET)
+    _save_model(folder / "classifier.onnx", classifier)
+    head = head_model(fitted, calibration["temperature"])
+    _save_model(folder / MODEL_FILE, whole_model(graph or network_graph(network), network.weights(), head, classes))
+    ModelDescription(
+        classes=classes,
+        labelled_classes=tuple(classes[class_id] for class_id in fitted.classifier.labelled_classes.tolist()),
+        model={"sha256": sha256_of(folder / MODEL_FILE), "opset": OPSET},
+        network=described,
+        training={
+            "labels": sum(labels_per_class.values()),
+            "labels_per_class": dict(labels_per_class),
+            "validation": None if validation is None else dict(validation),
+        },
+        calibration=calibration,
+        thresholds=thresholds,
+        made_with={"camera_trap_al": __version__} | {name: version(name) for name in TOOLS},
+    ).write(folder)
+
+
+def _save_network(
+    folder: Path, trainer: EmbeddingTrainer, described: Mapping[str, Any], classes: tuple[str, ...]
+) -> str:
+    """Write the network unless it is there: that takes three times as long as to read it. Give the file's SHA-256."""
+    file = folder / WEIGHTS_FILE
+    try:
+        there = ModelDescription.read_alone(folder)
+        if (there.classes, there.network) == (classes, {**described, "sha256": sha256_of(file)}):
+            return str(there.network["sha256"])
+    except (CheckpointError, RunFileError):
+        pass  # whatever is wrong with them, they are written again
+    with written_aside(file) as prepared:
         write_network(trainer.checkpoint(classes), prepared)
-    scaler = fitted.scaler
-    varies = scaler.span == scaler.maximum - scaler.minimum
-    divisible = {"maximum": np.where(varies, scaler.maximum, scaler.minimum + 1)}
-    scaler_arrays: dict[str, Any] = scaler.to_arrays() | divisible
-    with written_aside(folder / "embedding_scaler.npz") as prepared:
-        np.savez(prepared, **scaler_arrays)
-    n_features = len(scaler.minimum)
-    with written_aside(folder / "classifier.onnx") as prepared:
-        prepared.write_bytes(_classifier_onnx(fitted.classifier, n_features).SerializeToString())
-
-
-def find_export_problems(arguments: Mapping[str, Any]) -> list[str]:
-    """Find out before any work whether a user's scikit-learn estimator can be exported.
-
-    Parameters
-    ----------
-    arguments
-        The arguments of `run_active_learning` by name. An estimator that is wrong in itself is not this one's to tell.
-
-    Returns
-    -------
-    A sentence if a small copy, fitted on made numbers, cannot be converted to ONNX.
-    """
-    classifier, n_features = arguments["classifier"], arguments["feat_dim"]
-    if isinstance(classifier, str) or not isinstance(n_features, int) or n_features < 1:
-        return []
-    try:
-        trial = EmbeddingClassifier(classifier, arguments["classifier_params"], seed=0, n_classes=3)
-    except ConfigError:
-        return []
-    try:
-        features = np.random.default_rng(0).random((TRIAL_ROWS, n_features), np.float32)
-        trial.fit(features, np.arange(TRIAL_ROWS) % 3, progress=False)
-        _classifier_onnx(trial, n_features)
-    except Exception as error:  # whatever a foreign estimator or converter raises means the same to the caller
-        return [
-            f"classifier={classifier!r} cannot be fitted and exported to classifier.onnx ({error}). Use "
-            "classifier='mlp', or an estimator that skl2onnx converts, such as LogisticRegression."
-        ]
-    return []
+    return sha256_of(file)
 
 
 def _save_array(path: Path, array: Any) -> None:
@@ -100,43 +137,14 @@ def _save_array(path: Path, array: Any) -> None:
         np.save(prepared, array)
 
 
-def _classifier_onnx(classifier: EmbeddingClassifier, n_features: int) -> Any:
-    if classifier.estimator_ is None:
-        return _constant_onnx(int(classifier.labelled_classes[0]), n_features)
-    from skl2onnx import to_onnx
-    from skl2onnx.common.data_types import FloatTensorType
-
-    return to_onnx(
-        classifier.estimator_,
-        initial_types=[("embeddings", FloatTensorType([None, n_features]))],
-        options={id(classifier.estimator_): {"zipmap": False}},
-        target_opset=OPSET,
-    )
+def _save_scaler(path: Path, scaler: EmbeddingScaler) -> None:
+    varies = scaler.span == scaler.maximum - scaler.minimum
+    divisible = {"maximum": np.where(varies, scaler.maximum, scaler.minimum + 1)}
+    arrays: dict[str, Any] = scaler.to_arrays() | divisible
+    with written_aside(path) as prepared:
+        np.savez(prepared, **arrays)
 
 
-def _constant_onnx(class_id: int, n_features: int) -> Any:
-    """Answer `class_id` with probability 1 for every row: all that is known while one class has labels."""
-    from onnx import TensorProto, checker, helper
-
-    def filled(name: str, shape: str, value: Any) -> Any:
-        return helper.make_node("ConstantOfShape", [shape], [name], value=value)
-
-    nodes = [
-        helper.make_node("Shape", ["embeddings"], ["n"], start=0, end=1),
-        helper.make_node("Constant", [], ["one"], value_ints=[1]),
-        helper.make_node("Concat", ["n", "one"], ["n_by_one"], axis=0),
-        filled("label", "n", helper.make_tensor("class_id", TensorProto.INT64, [1], [class_id])),
-        filled("probabilities", "n_by_one", helper.make_tensor("certain", TensorProto.FLOAT, [1], [1.0])),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "classifier",
-        [helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, [None, n_features])],
-        [
-            helper.make_tensor_value_info("label", TensorProto.INT64, [None]),
-            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 1]),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
-    checker.check_model(model)
-    return model
+def _save_model(path: Path, model: Any) -> None:
+    with written_aside(path) as prepared:
+        prepared.write_bytes(model.SerializeToString())

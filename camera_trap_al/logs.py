@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["run_logging", "stage"]
+__all__ = ["only_warnings_of", "run_logging", "stage"]
 
 PACKAGE = "camera_trap_al"
 
@@ -37,3 +37,17 @@ def run_logging() -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
+
+
+@contextmanager
+def only_warnings_of(*libraries: str) -> Iterator[None]:
+    """Keep libraries that tell each of their steps at INFO, by the names of their loggers, from doing so."""
+    loggers = [logging.getLogger(name) for name in libraries]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(max(logger.level, logging.WARNING))
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

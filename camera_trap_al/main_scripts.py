@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,20 @@ from camera_trap_al.active_learning_methods.base import QueryStrategy
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
+from camera_trap_al.deep_learning.network_graph import PhotoNetwork, network_graph
 from camera_trap_al.deep_learning.settings import find_problems
-from camera_trap_al.exceptions import ConfigError, DataError, RunFileError
-from camera_trap_al.export import export_model, find_export_problems
+from camera_trap_al.exceptions import ConfigError
+from camera_trap_al.export_problems import find_export_problems
 from camera_trap_al.labelling.dialogue import say, told_at_interrupt
 from camera_trap_al.labelling.sources import Reading, label_source_for
 from camera_trap_al.logs import run_logging
 from camera_trap_al.pools import Role
-from camera_trap_al.predictions import PREDICTIONS_FILE, write_predictions
+from camera_trap_al.predictions import PREDICTIONS_FILE
+from camera_trap_al.publishing import publish, publish_pool
 from camera_trap_al.query import Answer, LabelSource, LabelSourceLike, Query
 from camera_trap_al.run_folder import faults_told
 from camera_trap_al.run_rebuild import open_run
-from camera_trap_al.run_store import Artefact, RunStore
+from camera_trap_al.run_store import RunStore
 from camera_trap_al.start_screen import start_screen
 
 __all__ = ["RunResult", "run_active_learning"]
@@ -109,6 +110,7 @@ def run_active_learning(
     request_rows: str = "all",
     refit: str | None = None,
     rebuild: bool = False,
+    accept_error: float = 0.05,
 ) -> RunResult:
     """Train an image classifier, asking a person to label the photos that are worth it.
 
@@ -190,8 +192,11 @@ def run_active_learning(
         Most photos that are decoded and embedded before each question for the strategy to choose from, drawn at random
         where there are more; None takes all.
     predict_pool
-        When the class of every unlabelled photo is predicted, into ``predictions.csv``: at the ``"end"``, before each
-        question too (``"rounds"``), or ``"never"``.
+        Which photos are predicted, into ``predictions.csv`` and ``recognitions.json``: before each question the
+        candidates, and at the ``"end"`` every unlabelled photo; all of them before each question too (``"rounds"``);
+        or ``"never"`` any.
+    accept_error
+        The share of wrong species among the photos whose predicted species may be accepted without a look.
     image_cache
         Where decoded photos are kept: in a file of the run folder (``"auto"``), in ``"memory"``, nowhere (``"off"``).
     image_cache_gb
@@ -272,12 +277,14 @@ def run_active_learning(
 def _learn_and_ask(env: ActiveLearningEnvironment, store: RunStore) -> str | None:
     """Learn and ask, round by round; say why that ended, None if the photos have to be looked for again."""
     labels = _label_source(env, store)
+    if isinstance(env.embedder, EmbeddingTrainer):
+        network_graph(PhotoNetwork(env.embedder), store)  # tells before any training what cannot be exported
     while True:
         env.read_photos(store)  # those in use that are not decoded yet
         for update in env.stale_models():  # network, embeddings, classifier: what the labels outdated
             update()
             env.save(store)
-        _publish(env, store)
+        publish(env, store)
         ended_because = env.why_finished()
         if ended_because:
             return ended_because
@@ -326,47 +333,11 @@ def _has_nothing_but_skips(query: Query, answer: Answer, store: RunStore) -> boo
     return not answer.is_partial and len(answer.skipped) == len(query) and before.issuperset(answer.skipped)
 
 
-def _publish(env: ActiveLearningEnvironment, store: RunStore) -> None:
-    """Bring up to date what people and other programs see: labels, validation figures, the exported model."""
-    store.write_labels()
-    report = env.evaluate()
-    if report is not None:
-        size = len(env.pools.labelled)
-        report.save(store.folder / "test_results" / f"train_set_size_{size}")
-        store.record_evaluation(size, report.to_dict())
-        logger.info("Validation with %d labels: accuracy %.3f, macro F1 %.3f", size, report.accuracy, report.macro_f1)
-    if isinstance(env.embedder, EmbeddingTrainer):
-        export_model(store.folder / "export", env.embedder, env.fitted(), env.dataset.classes)
-    if env.config.predict_pool == "rounds":
-        _predict_pool(env, store)
-
-
-def _predict_pool(env: ActiveLearningEnvironment, store: RunStore) -> None:
-    """Write the class of every unlabelled photo for people, unless it is there already."""
-    if store.lineage_of(PREDICTIONS_FILE) == env.prediction_lineage():
-        return
-    predictions = env.predict_pool()
-    env.save(store)
-    catalogue = env.dataset.catalogue
-    write = partial(write_predictions, predictions=predictions, paths=catalogue.paths, classes=catalogue.classes)
-    try:
-        store.save([Artefact(PREDICTIONS_FILE, env.prediction_lineage(), write)])
-    except RunFileError as error:
-        if not error.is_not_allowed:
-            raise
-        raise DataError(
-            f"{store.folder / PREDICTIONS_FILE}: the file cannot be written ({error.strerror}). If it is open in Excel "
-            "or another program, close it there and start again: what was predicted is kept.",
-            store.folder / PREDICTIONS_FILE,
-        ) from error
-    logger.info("Predictions of %d photos: %s", len(predictions), store.folder / PREDICTIONS_FILE)
-
-
 def _finish(env: ActiveLearningEnvironment, store: RunStore, ended_because: str) -> RunResult:
     say(f"The run ends: {ended_because}. The trained model is in {store.folder / 'export'}")
     if env.config.predict_pool != "never" and len(env.pools.unlabelled):
         say("The photos that nobody labelled are predicted now. Ctrl-C stops that; the next start goes on with it.")
-        _predict_pool(env, store)
+        publish_pool(env, store)
         say(f"The predictions are in {store.folder / PREDICTIONS_FILE}")
     return RunResult(
         labels_given=env.n_answers,

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
@@ -11,12 +11,24 @@ from typing import Any, Self
 from camera_trap_al.exceptions import CheckpointError
 from camera_trap_al.files import sha256_of, written_aside
 
-__all__ = ["DESCRIPTION_FILE", "FORMAT_VERSION", "MODEL_FILE", "ModelDescription", "schema"]
+__all__ = ["DESCRIPTION_FILE", "FORMAT_VERSION", "MODEL_FILE", "ModelDescription", "schema", "unusable"]
 
 DESCRIPTION_FILE = "model.json"
 MODEL_FILE = "model.onnx"
 FORMAT_VERSION = 1
 SCHEMA_FILE = "model.schema.json"
+INPUT: Mapping[str, Any] = {
+    "name": "images",
+    "type": "uint8",
+    "shape": ["n", 256, 256, 3],
+    "content": "photos turned upright, RGB, each squeezed as a whole into the square, with antialiasing",
+}
+OUTPUT: Mapping[str, Any] = {
+    "name": "probabilities",
+    "type": "float32",
+    "shape": ["n", "number of classes"],
+    "content": "probability of each class, in the order of classes; each row sums to 1",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +44,8 @@ class ModelDescription:
     model
         ``sha256`` of ``model.onnx``, and the ``opset`` that it is written in.
     network
-        ``architecture``, ``feat_dim`` and ``loss`` of the embedding network.
+        ``architecture``, ``feat_dim`` and ``loss`` of the embedding network; ``digest``, which names its weights and
+        what pixels are standardised with; ``sha256`` of ``embedding_model_weights.pt``.
     training
         ``labels`` that the model learnt from, ``labels_per_class`` by name, and ``validation``: the figures of its
         test, None where there are no validation photos.
@@ -42,6 +55,8 @@ class ModelDescription:
         From which confidence on to trust an answer (`calibration.Thresholds`), or why that is not known.
     made_with
         Versions of this package and of what the export depends on, by name.
+    input, output
+        What the model takes and gives: ``name``, ``type``, ``shape`` and ``content``.
     """
 
     classes: tuple[str, ...]
@@ -52,6 +67,8 @@ class ModelDescription:
     calibration: Mapping[str, Any]
     thresholds: Mapping[str, Any]
     made_with: Mapping[str, str]
+    input: Mapping[str, Any] = field(default_factory=lambda: INPUT)
+    output: Mapping[str, Any] = field(default_factory=lambda: OUTPUT)
 
     def write(self, folder: Path) -> None:
         """Write ``model.json``, whole or not at all."""
@@ -74,6 +91,13 @@ class ModelDescription:
         CheckpointError
             If one of the two is missing, is damaged, belongs to another export, or is of a later version.
         """
+        description = cls.read_alone(folder)
+        description._check_model_file(folder / MODEL_FILE)
+        return description
+
+    @classmethod
+    def read_alone(cls, folder: Path) -> Self:
+        """Read ``model.json`` without a look at ``model.onnx``; errors as `read`."""
         path = folder / DESCRIPTION_FILE
         fields = _read_json(path)
         _check(fields, path)
@@ -82,7 +106,6 @@ class ModelDescription:
             fields[name] = tuple(fields[name])
         description = cls(**{name: fields[name] for name in cls.__dataclass_fields__})
         _check_classes(description, path)
-        description._check_model_file(folder / MODEL_FILE)
         return description
 
     def _check_model_file(self, path: Path) -> None:
@@ -90,12 +113,17 @@ class ModelDescription:
         with _told(path):
             is_the_one = sha256_of(path) == self.model["sha256"]
         if not is_the_one:
-            raise CheckpointError(
-                f"{path}: this is not the file that {DESCRIPTION_FILE} beside it describes: one of the two is damaged, "
-                "or they are from different exports. Copy the whole export folder again, or start the run again, "
-                "which makes it anew.",
+            raise unusable(
                 path,
+                f"this is not the file that {DESCRIPTION_FILE} beside it describes: one of the two is damaged, or they "
+                "are from different exports",
             )
+
+
+def unusable(path: Path, why: str) -> CheckpointError:
+    """Give the error that says why a file of an export cannot be used, and what to do."""
+    advice = "Copy the export folder again, or start the run again, which makes it anew."
+    return CheckpointError(f"{path}: {why}. {advice}", path)
 
 
 def schema() -> dict[str, Any]:
@@ -110,11 +138,7 @@ def _read_json(path: Path) -> Any:
         with _told(path):
             return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # no JSON, or no UTF-8
-        raise CheckpointError(
-            f"{path}: the file is damaged ({error}). Copy the export folder again, or start the run again, which makes "
-            "it anew.",
-            path,
-        ) from error
+        raise unusable(path, f"the file is damaged ({error})") from error
 
 
 @contextmanager
@@ -152,18 +176,11 @@ def _check(fields: Any, path: Path) -> None:
     problem = next(Draft202012Validator(schema()).iter_errors(fields), None)
     if problem is not None:
         where = "".join(f" {part}" for part in problem.absolute_path)
-        raise CheckpointError(
-            f"{path}: this does not describe an exported model (at{where or ' the top'}: {problem.message[:200]}). "
-            "Copy the export folder again, or start the run again, which makes it anew.",
-            path,
-        )
+        found = f"at{where or ' the top'}: {problem.message[:200]}"
+        raise unusable(path, f"this does not describe an exported model ({found})")
 
 
 def _check_classes(description: ModelDescription, path: Path) -> None:
     unknown = sorted(set(description.labelled_classes) - set(description.classes))
     if unknown:
-        raise CheckpointError(
-            f"{path}: its labelled_classes name {unknown[0]!r}, which is none of its classes. Copy the export folder "
-            "again, or start the run again, which makes it anew.",
-            path,
-        )
+        raise unusable(path, f"its labelled_classes name {unknown[0]!r}, which is none of its classes")

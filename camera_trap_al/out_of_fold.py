@@ -1,7 +1,6 @@
 """What a classifier makes of labelled photos that it did not learn from, by leaving out group after group."""
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,18 +14,18 @@ from threadpoolctl import threadpool_limits
 
 from camera_trap_al.calibration import Calibration, calibrate, temperature_like, with_temperature
 from camera_trap_al.exceptions import ConfigError
-from camera_trap_al.pools import FloatArray, IndexArray, Role
+from camera_trap_al.pools import FloatArray, IndexArray
 
 __all__ = [
     "OutOfFold",
     "calibrate_out_of_fold",
-    "groups_of",
     "logistic_probabilities",
     "out_of_fold_probabilities",
+    "split_if_few",
 ]
 
 N_FOLDS = 5
-FEWEST_FOLDERS = 3
+FEWEST_GROUPS = 3
 MAX_STEPS = 1000  # on standardised features, 50 are usual
 
 
@@ -177,34 +176,22 @@ def calibrate_out_of_fold(
     return replace(own, temperature=temperature_like(probabilities, with_temperature(raw, own.temperature)))
 
 
-def groups_of(paths: Sequence[str], roles: NDArray[np.int8]) -> IndexArray:
-    """Tell by their folders which photos are likely to be alike, as long as nothing else is known of them.
-
-    Photos of one folder are a group. A photo directly in the folder of its class is one of its own, since that folder
-    says what it shows, not where it was taken. If the photos of the unlabelled folder lie in one or two folders, each
-    of them is one of its own too: so few groups cannot be split.
+def split_if_few(groups: IndexArray, may_be_split: NDArray[np.bool_]) -> IndexArray:
+    """Make photos groups of their own if they form one or two groups: so few cannot be dealt to folds.
 
     Parameters
     ----------
-    paths
-        n photos, each relative to the folder of its data set, separated by ``/``.
-    roles
-        (n,) the `Role` of each.
-
-    Returns
-    -------
-    (n,) numbers from 0, equal for photos of one group.
+    groups
+        (n,) numbers, equal for photos of one group.
+    may_be_split
+        (n,) which photos this is about; the groups of others stay.
     """
-    folders = [path.rpartition("/")[0] for path in paths]
-    is_unlabelled = roles == Role.UNLABELLED
-    n_folders = len({folder for folder, is_so in zip(folders, is_unlabelled, strict=True) if is_so})
-    is_alone = np.where(is_unlabelled, n_folders < FEWEST_FOLDERS, ["/" not in folder for folder in folders])
-    names = [
-        f"{role}/{path if alone else folder}"
-        for role, path, folder, alone in zip(roles.tolist(), paths, folders, is_alone.tolist(), strict=True)
-    ]
-    numbers: IndexArray = np.unique(names, return_inverse=True)[1].astype(np.int64)
-    return numbers
+    chosen = np.flatnonzero(may_be_split)
+    if not 0 < len(np.unique(groups[chosen])) < FEWEST_GROUPS:
+        return groups
+    split = groups.copy()
+    split[chosen] = groups.max() + 1 + np.arange(len(chosen))
+    return split
 
 
 def _folds(targets: IndexArray, groups: IndexArray, seed: int, n_folds: int) -> list[tuple[IndexArray, IndexArray]]:

@@ -1,14 +1,22 @@
 """Do work ahead of the one who waits for it, in threads: these work the same on Windows as elsewhere."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["mapped_ahead"]
+__all__ = ["decoding_threads", "mapped_ahead"]
+
+MOST_DECODING_THREADS = 8
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def decoding_threads(num_workers: int) -> int:
+    """Say how many photos are decoded side by side: `num_workers`, or for 0 one per core, at most 8."""
+    return num_workers or min(MOST_DECODING_THREADS, os.cpu_count() or 1)
 
 
 def mapped_ahead(

@@ -98,7 +98,7 @@ def class_of(path: str) -> str:
     return path.partition("/")[0]
 
 
-def scan_folder(root: Path) -> FolderScan:
+def scan_folder(root: Path, *, top_level: bool = False) -> FolderScan:
     """List the photos of one data folder, as torchvision's ``ImageFolder`` would.
 
     Photos may lie at any depth below the top-level folders. Hidden files and folders, the folders that Timelapse makes
@@ -108,6 +108,8 @@ def scan_folder(root: Path) -> FolderScan:
     ----------
     root
         The data folder.
+    top_level
+        Whether photos directly in `root` count as well.
 
     Raises
     ------
@@ -135,8 +137,8 @@ def scan_folder(root: Path) -> FolderScan:
             "whether you may read it, and start again with the same settings.",
             at_fault,
         ) from error
-    in_folders = sorted(path for path in photos if "/" in path)
-    return FolderScan(root, tuple(in_folders), tuple(folders), dict(skipped), len(photos) - len(in_folders))
+    usable = sorted(path for path in photos if top_level or "/" in path)
+    return FolderScan(root, tuple(usable), tuple(folders), dict(skipped), len(photos) - len(usable))
 
 
 def _is_text(name: str) -> bool:

@@ -12,9 +12,18 @@ from camera_trap_al.files import plain_cell
 from camera_trap_al.interchange.timelapse import split_path
 from camera_trap_al.pools import FloatArray, IndexArray
 
-__all__ = ["COLUMNS", "PREDICTIONS_FILE", "Predictions", "prediction_lines", "write_predictions", "write_table"]
+__all__ = [
+    "COLUMNS",
+    "PREDICTIONS_FILE",
+    "RECOGNITIONS_FILE",
+    "Predictions",
+    "prediction_lines",
+    "write_predictions",
+    "write_table",
+]
 
 PREDICTIONS_FILE = "predictions.csv"
+RECOGNITIONS_FILE = "recognitions.json"
 COLUMNS = ("File", "RelativePath", "Species", "confidence", "second_species", "margin", "decision")
 MOST_CLASSES = 5  # of a photo that are kept
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import field, fields
 from difflib import get_close_matches
 from numbers import Real
 from os import PathLike, fspath
@@ -23,14 +24,19 @@ __all__ = [
     "any_path",
     "boolean",
     "boolean_or",
+    "broken_rules",
     "class_list",
     "existing_folder",
     "has_method",
     "if_given",
     "names_by_name",
+    "new_folder",
     "number",
     "one_of",
     "optional",
+    "part_of",
+    "setting",
+    "share",
     "whole",
 ]
 
@@ -38,6 +44,23 @@ LABEL_SOURCE_WORDS = ("timelapse", "watch", "exit")
 
 Rule = Callable[[Any], str | None]
 """Says what a value must be if it is not, else None."""
+
+
+def setting(default: Any, rule: Rule, **metadata: Any) -> Any:
+    """Declare a field of a dataclass of settings."""
+    return field(default=default, metadata={"rule": rule, **metadata})
+
+
+def broken_rules(settings: Any) -> list[str]:
+    """Say which values of a dataclass of settings break their rules, one sentence each."""
+    found = []
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        required = each.metadata["rule"](value)
+        if required:
+            way_out = "" if each.default is None else f" The default is {each.default!r}."
+            found.append(f"{each.name} must be {required}; got {value!r}.{way_out}")
+    return found
 
 
 def whole(minimum: int) -> Rule:
@@ -64,6 +87,17 @@ def number(*, above: float | None = None, at_least: float = 0.0) -> Rule:
         return None if fits else f"a number {bound}"
 
     return check
+
+
+def share(most: float = 1) -> Rule:
+    """Accept numbers from 0 to `most`."""
+    return lambda value: None if number()(value) is None and value <= most else f"a number from 0 to {most:g}"
+
+
+def part_of(value: Any) -> str | None:
+    """Accept (i, n), part i of n parts counted from 1."""
+    is_pair = isinstance(value, tuple | list) and len(value) == 2 and not any(map(whole(1), value))
+    return None if is_pair and value[0] <= value[1] else "(i, n), part i of n parts counted from 1, such as (1, 10)"
 
 
 def one_of(names: Collection[str]) -> Rule:
@@ -113,10 +147,15 @@ def a_path(value: Any) -> str | None:
     return None if _as_path(value) is not None else "the path of a file that exists"
 
 
-def any_path(value: Any) -> str | None:
-    """Accept a path that need not be there yet, but is not a file."""
+def new_folder(value: Any) -> str | None:
+    """Accept the path of a folder that need not be there yet."""
     path = _as_path(value)
-    return None if path is not None and not answers_yes(path.is_file) else "the path of a folder, or 'default'"
+    return None if path is not None and not answers_yes(path.is_file) else "the path of a folder"
+
+
+def any_path(value: Any) -> str | None:
+    """Accept the path of a folder that need not be there yet, or the word that stands for one."""
+    return _or(new_folder(value), "'default'")
 
 
 def answers_yes(is_so: Callable[[], bool]) -> bool:

@@ -22,7 +22,7 @@ LONGEST = len(f"{ARCHIVE}/round_1000000 (10)_{'x' * ARCHIVED_NAME}.new.csv")  # 
 # What runs of this package and of the 2023 one leave, and a new run would write over.
 RESULTS = (
     *("data/labels.csv", f"{ARCHIVE}/**/*", "embedding/embedding*", "classifier/classifier*"),
-    *("export/classifier.onnx", "export/dataset_mean.npy", "export/embedding_model_weights.pt"),
+    *("export/classifier.onnx", "export/dataset_mean.npy", "export/embedding_model_weights.pt", "export/model.*"),
 )
 
 

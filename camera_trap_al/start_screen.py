@@ -18,7 +18,7 @@ __all__ = ["start_screen", "synchronised_by"]
 
 SAMPLE = 32
 TRAINING_STEP = 3  # forward, and backward at about twice its cost
-MODEL_COPIES = 3  # in embedding/, in export/, and the one being written
+MODEL_COPIES = 4  # in embedding/, two in export/, and the one being written
 SYNCHRONISERS = {  # a word of the folder's path, and the program that it is a sign of
     "OneDrive": "OneDrive",
     "Dropbox": "Dropbox",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -128,16 +129,23 @@ class Thresholds:
 
         Returns
         -------
-        (n,) "accept", "review" or "label"; "review" for all if there are no thresholds.
+        (n,) "accept", "review" or "label"; "" for all if there are no thresholds.
         """
         if self.why_none:
-            return np.full(len(confidences), "review")
-        of_each = [self.of_class.get(name, self.everywhere) for name in self.classes]
-        accept, review = (
-            np.array([np.inf if each is None else each.confidence for each in some])[class_ids]
-            for some in ([each.accept for each in of_each], [each.review for each in of_each])
-        )
+            return np.full(len(confidences), "")
+        accept, review = self._confidences[:, class_ids]
         return np.where(confidences >= accept, "accept", np.where(confidences >= review, "review", "label"))
+
+    @cached_property
+    def _confidences(self) -> NDArray[np.float64]:
+        """(2, n_classes), from where on to accept and to review each class; infinity for never."""
+        of_each = [self.of_class.get(name, self.everywhere) for name in self.classes]
+        return np.array(
+            [
+                [np.inf if (found := getattr(each, name)) is None else found.confidence for each in of_each]
+                for name in ("accept", "review")
+            ]
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but `classes` as plain values for JSON."""

@@ -108,6 +108,12 @@ def format_1() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def colour_model() -> dict[str, Any]:
+    """What is in tests/colour_model.py: an export, and photos that it is right about."""
+    return load_module(Path(__file__).with_name("colour_model.py"))
+
+
+@pytest.fixture(scope="session")
 def timelapse_simulation() -> dict[str, Callable[..., object]]:
     """What is in tests/timelapse_simulation.py."""
     return load_module(Path(__file__).with_name("timelapse_simulation.py"))

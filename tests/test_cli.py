@@ -19,7 +19,7 @@ from camera_trap_al.config import RunConfig
 from camera_trap_al.exceptions import CheckpointError, ConfigError, DataError
 from camera_trap_al.labelling import LabelsNeeded
 
-COMMANDS = ["demo", "run"]
+COMMANDS = ["demo", "run", "predict"]
 
 
 @pytest.fixture(autouse=True)
@@ -382,7 +382,7 @@ def test_a_setting_of_a_later_version_has_an_option_by_itself(monkeypatch):
 
 
 def test_no_other_command_imports_torch():
-    for words in (["--help"], ["demo", "--help"], ["template", "--help"]):
+    for words in (["--help"], ["demo", "--help"], ["predict", "--help"], ["template", "--help"]):
         program = f"""
 import sys
 from camera_trap_al.cli import main

@@ -68,6 +68,7 @@ NEW = {
     "request_rows": "all",
     "refit": None,
     "rebuild": False,
+    "accept_error": 0.05,
 }
 DEFAULTS = {name: None if default is REQUIRED else default for name, default in (SPECIFICATION | NEW).items()}
 
@@ -124,6 +125,7 @@ BAD: dict[str, list[Any]] = {
     "request_rows": ["", "some", True, None],
     "refit": ["", "all", True, 1],
     "rebuild": ["yes", None, 1],
+    "accept_error": [-0.1, 0.6, "few", None],
     "classifier": ["svm", 3, None, LogisticRegression, object()],
 }
 CHECKED_ELSEWHERE = {"embedding_arch", "device"}  # deep_learning knows what there is

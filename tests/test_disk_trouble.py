@@ -20,7 +20,7 @@ import pytest
 import torch
 
 import camera_trap_al
-from camera_trap_al import evaluation, exceptions, image_cache, images, main_scripts
+from camera_trap_al import evaluation, exceptions, image_cache, images, publishing
 from camera_trap_al.deep_learning import embedding_parts, network_file, networks, pixel_statistics
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
@@ -256,10 +256,10 @@ def stopped_by_a_full_disk(photos, settings, person, capsys) -> Callable[[Path],
         (ActiveLearningEnvironment, "start", "run/data/run.sqlite"),
         (EmbeddingTrainer, "fit", "run/embedding/embedding_model_weights.pt"),
         (ActiveLearningEnvironment, "embed", "run/embedding/parts/part_000000.npz"),
-        (main_scripts, "export_model", "run/export/dataset_mean.npy"),
+        (publishing, "export_model", "run/export/dataset_mean.npy"),
         (RunStore, "commit", "run/data/run.sqlite"),
         (ActiveLearningEnvironment, "apply", "run/embedding/embedding_model_weights.pt"),
-        (main_scripts, "_predict_pool", "run/predictions.csv"),
+        (publishing, "_publish_candidates", "run/predictions.csv"),
     ],
     ids=["open", "start", "train", "embed", "export", "commit", "finetune", "predict"],
 )

@@ -84,6 +84,9 @@ def test_metrics_json_has_exactly_the_documented_keys(report: EvaluationReport, 
         "macro_f1",
         "conf_mat_classes",
         "n_images",
+        "temperature",
+        "expected_calibration_error",
+        "expected_calibration_error_calibrated",
     ]
     assert metrics == report.to_dict()
     assert metrics["conf_mat_classes"] == ["Zebra", "ant eater", "deer", "wolf"]

@@ -1,5 +1,6 @@
 """A run that the last version of format 1 left goes on as if it had been today's. See format_1/make.py."""
 
+import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -70,7 +71,10 @@ def test_it_asks_its_open_question_before_anything_is_learnt_and_goes_on_to_its_
     assert rows_of(run, "PRAGMA user_version") == [(FORMAT,)]
     assert rows_of(run, events)[: len(given)] == given and len(given) == 6
     assert rows_of(run, "SELECT DISTINCT kind FROM label_events") == [("label",)]
-    assert rows_of(run, evaluations)[: len(measured)] == measured and len(measured) == 3
+    now = [(size, json.loads(metrics)) for size, metrics in rows_of(run, evaluations)]
+    for (size, metrics), (size_then, then) in zip(now[: len(measured)], measured, strict=True):
+        assert size == size_then and metrics.items() >= json.loads(then).items()  # it tells more by now
+    assert len(measured) == 3
     labels = rows_of(run, "SELECT path, name FROM photos LEFT JOIN classes USING (class_id) WHERE role = 1")
     assert labels == [(path, format_1["truth_of"](path)) for path, _ in labels]
     assert (result.labels_given, result.rounds, result.ended_because) == (12, 4, "everything is labelled")

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from camera_trap_al.logs import run_logging, stage
+from camera_trap_al.logs import only_warnings_of, run_logging, stage
 
 RECIPE = """
 import logging
 {configure}
-from camera_trap_al.logs import run_logging, stage
+from camera_trap_al.logs import only_warnings_of, run_logging, stage
 with run_logging():
     with stage(logging.getLogger("camera_trap_al.some.module"), "Reading 3 photos"):
         pass
@@ -57,3 +57,22 @@ def test_the_handler_goes_when_the_run_fails(monkeypatch):
         assert len(package.handlers) == 1
         raise KeyError
     assert package.handlers == []
+
+
+def test_a_library_that_tells_each_step_is_heard_only_when_it_warns(caplog):
+    library, part = logging.getLogger("talkative"), logging.getLogger("talkative.part")
+    library.setLevel(logging.INFO)
+    caplog.set_level(logging.INFO)
+    with only_warnings_of("talkative"):
+        part.info("I begin")
+        part.warning("this may be wrong")
+    part.info("again as before")
+    assert caplog.messages == ["this may be wrong", "again as before"]
+
+
+def test_a_library_that_was_to_be_quieter_still_stays_so(caplog):
+    logging.getLogger("quiet").setLevel(logging.ERROR)
+    with only_warnings_of("quiet"), pytest.raises(KeyError), only_warnings_of("quiet"):
+        logging.getLogger("quiet").warning("nobody wants to know")
+        raise KeyError
+    assert caplog.messages == [] and logging.getLogger("quiet").level == logging.ERROR

@@ -29,6 +29,7 @@ from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning import pixel_statistics
 from camera_trap_al.exceptions import CheckpointError, ConfigError, DataError, LabelFileError
 from camera_trap_al.images import read_photo
+from camera_trap_al.model_description import ModelDescription
 from camera_trap_al.query import Answer, Query
 from camera_trap_al.run_store import RunStore
 
@@ -202,6 +203,19 @@ def accuracy_of_export(folder: Path, validation: Path) -> float:
     return float(np.mean(hits))
 
 
+def accuracy_of_model(folder: Path, validation: Path) -> float:
+    """Apply the exported model as a whole with Pillow and onnxruntime alone."""
+    described = json.loads((folder / "export" / "model.json").read_text(encoding="utf-8"))
+    session = onnxruntime.InferenceSession(folder / "export" / "model.onnx", providers=["CPUExecutionProvider"])
+    hits = []
+    for path in sorted(validation.glob("*/*.jpg")):
+        with Image.open(path) as photo:
+            square = np.asarray(photo.convert("RGB").resize((256, 256), Image.Resampling.BILINEAR))
+        (probabilities,) = session.run(["probabilities"], {"images": square[np.newaxis]})
+        hits.append(described["classes"][probabilities.argmax()] == path.parent.name)
+    return float(np.mean(hits))
+
+
 def check_finished_run(person: Person, n_train: int) -> None:
     batch = person.arguments["active_batch"]
     labels = stored_labels(person.folder)
@@ -213,9 +227,13 @@ def check_finished_run(person: Person, n_train: int) -> None:
     final = results / f"train_set_size_{sizes[-1]}"
     assert {path.name for path in final.iterdir()} == {"confusion_matrix.npy", "confusion_matrix.png", "metrics.json"}
     metrics = json.loads((final / "metrics.json").read_text(encoding="utf-8"))
-    exported = accuracy_of_export(person.folder, Path(person.arguments["validation_data"]))
     # A tie between two classes may fall to the other side: one photo of tolerance.
-    assert exported == pytest.approx(metrics["accuracy"], abs=1.01 / metrics["n_images"])
+    accuracy = pytest.approx(metrics["accuracy"], abs=1.01 / metrics["n_images"])
+    assert accuracy_of_export(person.folder, Path(person.arguments["validation_data"])) == accuracy
+    assert accuracy_of_model(person.folder, Path(person.arguments["validation_data"])) == accuracy
+    training = ModelDescription.read(person.folder / "export").training
+    assert training["validation"] == metrics
+    assert training["labels"] == sum(training["labels_per_class"].values()) == sizes[-1]
 
 
 CLASSES = ("Red_Deer", "green frog", "Blue Jay")
@@ -587,19 +605,23 @@ def test_questions_are_about_candidates_and_the_end_about_all(arguments: dict[st
     assert set(asked) <= set(pool[np.argsort(lots[pool])[:8]].tolist())
 
 
-@pytest.mark.parametrize(("predict_pool", "at_question", "at_end"), [
-    ("end", False, True), ("rounds", True, True), ("never", False, False),
+@pytest.mark.parametrize(("predict_pool", "n_at_questions", "at_end"), [
+    ("end", [8, 8], True), ("rounds", [24, 19], True), ("never", [None, None], False),
 ])  # fmt: skip
-def test_the_pool_is_predicted_when_it_is_asked_for(
-    arguments: dict[str, Any], truth: dict[str, str], predict_pool: str, at_question: bool, at_end: bool
+def test_candidates_or_all_are_predicted_before_questions_and_all_at_the_end(
+    arguments: dict[str, Any], truth: dict[str, str], predict_pool: str, n_at_questions: list[int | None], at_end: bool
 ) -> None:
     file = Path(arguments["output_dir"]) / "predictions.csv"
 
     class Watching(Oracle):
         def request_labels(self, query: Query, commit: Any) -> Answer:
-            assert file.exists() == at_question
-            if at_question:
-                assert len(predicted(file.parent)) == 24 - 5 * len(self.asked)
+            n_predicted = n_at_questions[len(self.asked)]
+            assert file.exists() == (n_predicted is not None)
+            if n_predicted is not None:
+                species = predicted(file.parent)
+                assert len(species) == n_predicted and set(query.paths) <= set(species)
+                recognitions = json.loads((file.parent / "recognitions.json").read_text("utf-8"))
+                assert {image["file"] for image in recognitions["images"]} == set(species)
             return super().request_labels(query, commit)
 
     run_active_learning(
@@ -623,7 +645,10 @@ def test_predictions_are_not_made_again_while_nothing_changed(arguments: dict[st
 
 
 def test_predictions_that_are_open_in_another_program_are_told_of(
-    arguments: dict[str, Any], truth: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    arguments: dict[str, Any],
+    truth: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Windows refuses to replace a file that Excel holds open."""
     replace = Path.replace
@@ -637,6 +662,7 @@ def test_predictions_that_are_open_in_another_program_are_told_of(
     arguments |= {"max_labels": 5}
     with pytest.raises(DataError, match="open in Excel"):
         run_active_learning(**arguments, label_source=Oracle(truth))
+    assert "is open in another program" in caplog.text, "before the question it was no reason to stop"
     monkeypatch.undo()
     run_active_learning(**arguments, label_source=Oracle(truth))
     assert len(predicted(Path(arguments["output_dir"]))) == 19

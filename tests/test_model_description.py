@@ -8,6 +8,12 @@ from camera_trap_al.exceptions import CheckpointError
 from camera_trap_al.files import sha256_of
 from camera_trap_al.model_description import DESCRIPTION_FILE, MODEL_FILE, ModelDescription, schema
 
+NONE = {"accept": None, "review": None}
+NO_THRESHOLDS = {
+    **{"wanted_error": 0.05, "source": "nothing", "n_photos": 0, "everywhere": NONE, "of_class": {}},
+    "why_none": "no photos",
+}
+
 
 def described(model_file, **changes):
     fields = {
@@ -17,7 +23,7 @@ def described(model_file, **changes):
         "network": {"architecture": "resnet18", "feat_dim": 256, "loss": "triplet"},
         "training": {"labels": 3, "labels_per_class": {"fox": 3}, "validation": None},
         "calibration": {"temperature": 1.0, "source": "nothing", "n_photos": 0, "note": "no photos"},
-        "thresholds": {"why_none": "no photos"},
+        "thresholds": NO_THRESHOLDS,
         "made_with": {"camera_trap_al": "1"},
     }
     return ModelDescription(**(fields | changes))
@@ -92,6 +98,8 @@ def test_a_file_of_something_else_is_told(export, content):
         {"network": {"architecture": "resnet18", "feat_dim": 0, "loss": "triplet"}},
         {"calibration": {"temperature": 0, "source": "nothing", "n_photos": 0, "note": ""}},
         {"calibration": {"temperature": 1, "source": "a guess", "n_photos": 0, "note": ""}},
+        {"thresholds": {"why_none": "no photos"}},
+        {"thresholds": NO_THRESHOLDS | {"of_class": {"fox": {"accept": 0.9, "review": None}}}},
     ],
     ids=repr,
 )

@@ -15,11 +15,10 @@ from camera_trap_al.calibration import Calibration, calibrate, expected_calibrat
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.out_of_fold import (
     calibrate_out_of_fold,
-    groups_of,
     logistic_probabilities,
     out_of_fold_probabilities,
+    split_if_few,
 )
-from camera_trap_al.pools import Role
 
 
 def made(targets: np.ndarray, n_features: int = 6, spread: float = 1.0, seed: int = 0) -> np.ndarray:
@@ -198,41 +197,16 @@ class TestCalibrateOutOfFold:
         assert found == Calibration()
 
 
-class TestGroupsOf:
-    def groups(self, *photos: tuple[Role, str]) -> list[int]:
-        found = groups_of([path for _, path in photos], np.array([role for role, _ in photos], np.int8))
-        assert found.dtype == np.int64
-        return found.tolist()
-
-    def test_photos_of_one_unlabelled_folder_are_a_group(self) -> None:
-        first, same, other, deeper = self.groups(
-            *((Role.UNLABELLED, path) for path in ("north/1.jpg", "north/2.jpg", "south/1.jpg", "north/a/1.jpg"))
-        )
-        assert first == same
-        assert len({first, other, deeper}) == 3
-
-    @pytest.mark.parametrize("role", [Role.TRAIN, Role.VALIDATION])
-    def test_a_class_folder_is_no_group_but_a_folder_in_it_is(self, role: Role) -> None:
-        alone, other, in_folder, beside = self.groups(
-            *((role, path) for path in ("deer/1.jpg", "deer/2.jpg", "deer/camera 1/3.jpg", "deer/camera 1/4.jpg"))
-        )
-        assert len({alone, other, in_folder}) == 3
-        assert in_folder == beside
-
-    def test_one_or_two_unlabelled_folders_are_no_groups(self) -> None:
-        paths = ["all/1.jpg", "all/2.jpg", "more/3.jpg"]
-        assert len(set(self.groups(*((Role.UNLABELLED, path) for path in paths)))) == 3
-        train = [(Role.TRAIN, f"deer/{number}/1.jpg") for number in range(3)]
-        assert len(set(self.groups(*train, *((Role.UNLABELLED, path) for path in paths)))) == 6
-
-    def test_folders_of_the_same_name_in_two_data_sets_are_two_groups(self) -> None:
-        found = self.groups(
-            (Role.TRAIN, "a/b/1.jpg"),
-            (Role.UNLABELLED, "a/b/1.jpg"),
-            (Role.UNLABELLED, "c/1.jpg"),
-            (Role.UNLABELLED, "d/1.jpg"),
-        )
-        assert len(set(found)) == 4
-
-    def test_no_photos_have_no_groups(self) -> None:
-        assert self.groups() == []
+@pytest.mark.parametrize(
+    ("groups", "unlabelled", "expected"),
+    [
+        ([7, 7, 4, 9], [1, 1, 1, 1], [7, 7, 4, 9]),  # three groups
+        ([7, 7, 4, 4], [1, 1, 1, 1], [8, 9, 10, 11]),
+        ([7, 7, 4, 4], [1, 1, 0, 0], [8, 9, 4, 4]),
+        ([7, 7, 4, 4], [0, 0, 0, 0], [7, 7, 4, 4]),
+    ],
+)
+def test_photos_of_one_or_two_groups_are_groups_of_their_own(
+    groups: list[int], unlabelled: list[int], expected: list[int]
+) -> None:
+    assert split_if_few(np.array(groups), np.array(unlabelled, np.bool_)).tolist() == expected

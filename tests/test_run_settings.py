@@ -60,12 +60,12 @@ OTHERS = {
     **{"classifier_params": {"alpha": 0.1}, "precision": "fp32", "candidate_pool": None, "predict_pool": "never"},
     **{"classifier": RandomForestClassifier(), "image_cache": "off", "image_cache_gb": 1.5, "freeze_batchnorm": True},
     **{"finetuning_gate": False, "classes": ["a", "b"], "class_aliases": {"x": "a"}, "label_column": "Art"},
-    **{"new_classes": "add", "request_rows": "changed"},
+    **{"new_classes": "add", "request_rows": "changed", "accept_error": 0.1},
 }
 
 
 def names_of(kind: str) -> set[str]:
-    return {each.name for each in fields(RunConfig) if each.metadata[kind]}
+    return {each.name for each in fields(RunConfig) if each.metadata.get(kind)}
 
 
 def test_every_setting_is_kept_or_told_when_it_changes(tmp_path: Path) -> None:

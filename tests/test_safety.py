@@ -47,7 +47,7 @@ MUST_BE_FALSE = {"allow_pickle", "shell"}  # where they are given
 ALLOW_PICKLE_IS_ARGUMENT = {"numpy.load": 2, "numpy.lib.format.read_array": 1}  # counted from 0
 TAKE_AN_EXPRESSION = {"query", "eval"}  # methods of a DataFrame; those of a torch module take no argument
 # A session loads any file that an ONNX model names, so each module that makes one has to be looked at by a person.
-MAY_MAKE_ONNX_SESSIONS: set[str] = set()
+MAY_MAKE_ONNX_SESSIONS = {"inference/networks.py"}  # which refuses models that name other files
 
 
 def imported_names(tree: ast.AST) -> dict[str, str]:
@@ -286,6 +286,7 @@ ARTEFACTS = {  # with what is most like them
     "embedding/embedding.npy": plant_array,
     "embedding/photos.npz": plant_archive,
     "embedding/embedding_model_weights.pt": plant_network,
+    "embedding/network_graph.onnx": plant_pickle,
     "classifier/classifier.npz": plant_archive,
 }
 

@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from camera_trap_al.active_learning_methods.base import PoolView
 from camera_trap_al.config import RunConfig
+from camera_trap_al.deep_learning.calibrated_classifier import CalibratedClassifier
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.device import choose_device
 from camera_trap_al.deep_learning.embedder import Embedder
@@ -23,11 +25,12 @@ from camera_trap_al.deep_learning.photo_embeddings import PhotoEmbeddings
 from camera_trap_al.deep_learning.photo_reader import PhotoReader
 from camera_trap_al.deep_learning.pixel_statistics import PixelStatistics
 from camera_trap_al.deep_learning.run_photos import register_photos, take_answer
+from camera_trap_al.deep_learning.strategy_view import strategy_view
 from camera_trap_al.evaluation import EvaluationReport, evaluate
 from camera_trap_al.exceptions import DataError
 from camera_trap_al.logs import stage
 from camera_trap_al.photo_folders import FolderScan
-from camera_trap_al.pools import FloatArray, IndexArray, Pools, Role, empty_where_unused
+from camera_trap_al.pools import FloatArray, IndexArray, Pools, Role
 from camera_trap_al.predictions import Predictions
 from camera_trap_al.query import Answer, Query
 from camera_trap_al.run_store import Artefact, RunStore
@@ -90,6 +93,7 @@ class ActiveLearningEnvironment:
         self._lots = self.config.generator("candidates", 0).random(len(dataset))
         self._embedded = PhotoEmbeddings(dataset, self.embedder, parts_folder)
         self._fitted: FittedClassifier | None = None
+        self._calibrated: CalibratedClassifier | None = None
         self._network_lineage: dict[str, Any] = {}
         self._saved: dict[str, dict[str, Any]] = {}
         self._reader = PhotoReader(dataset)
@@ -242,8 +246,7 @@ class ActiveLearningEnvironment:
         return np.sort(np.concatenate([learnt, candidates]))
 
     def _rows_to_embed_exactly(self) -> IndexArray:
-        measured = self.pools.validation if self.config.validate_model else self.pools.validation[:0]
-        return np.concatenate([self.pools.labelled, measured])
+        return np.concatenate([self.pools.labelled, self.tested])
 
     def embed(self) -> None:
         """Embed every photo in use with the present network, or only those that it has not embedded yet."""
@@ -282,7 +285,7 @@ class ActiveLearningEnvironment:
         }
 
     def probabilities(self, rows: IndexArray) -> FloatArray:
-        """Return (n, n_classes) class probabilities of embedded `rows`, columns by class id; errors as `fitted`."""
+        """Return (n, n_classes) class probabilities of embedded `rows`, not calibrated; errors as `fitted`."""
         return self.fitted().probabilities(self._embedded.table.of(rows))
 
     def fitted(self) -> FittedClassifier:
@@ -302,19 +305,7 @@ class ActiveLearningEnvironment:
 
     def view(self) -> PoolView:
         """Give what a query strategy sees: of the embeddings, only those of labelled and candidate rows."""
-        fitted, labelled, candidates = self.fitted(), self.pools.labelled, self.candidates
-        seen = np.concatenate([labelled, candidates])
-        scaled = fitted.scaler.transform(self._embedded.table.of(seen))
-        embeddings = empty_where_unused((len(self.dataset), scaled.shape[1]))
-        embeddings[seen] = scaled
-        return PoolView(
-            embeddings=embeddings,
-            targets=self.dataset.targets,
-            labelled=labelled,
-            unlabelled=candidates,
-            classes=self.dataset.classes,
-            classifier=fitted.classifier,
-        )
+        return strategy_view(self.fitted(), self.dataset, self._embedded.table, self.candidates)
 
     def choose_rows(self, round_number: int = 1) -> IndexArray:
         """Let the strategy choose the rows of a round: a batch, less where the pool or `max_labels` ends.
@@ -352,32 +343,44 @@ class ActiveLearningEnvironment:
             return "max_labels is reached"
         return None
 
+    @property
+    def tested(self) -> IndexArray:
+        """Rows that test the model, ascending: the validation photos, or none if `validate_model` is False."""
+        return self.pools.validation if self.config.validate_model else self.pools.validation[:0]
+
     def evaluate(self) -> EvaluationReport | None:
-        """Test the model on the validation photos; None if there are none or `validate_model` is False."""
-        rows = self.pools.validation
-        if not self.config.validate_model or not len(rows):
+        """Test the model on the photos that are for that; None if there are none."""
+        if not len(rows := self.tested):
             return None
-        return evaluate(self.dataset.targets[rows], self.probabilities(rows), self.dataset.classes)
+        report = evaluate(self.dataset.targets[rows], self.probabilities(rows), self.dataset.classes)
+        return replace(report, calibration=self.calibrated.calibration)
+
+    @property
+    def calibrated(self) -> CalibratedClassifier:
+        """The classifier as predictions are made with it; calibrated anew when it was fitted anew."""
+        if self._calibrated is None or self._calibrated.fitted is not self.fitted():
+            made_from = self.dataset, self._embedded.table, self.tested, self.candidates, self.config
+            self._calibrated = CalibratedClassifier.make(self.fitted(), *made_from)
+        return self._calibrated
+
+    def predict_candidates(self) -> Predictions:
+        """Predict the candidates from the embeddings that the strategy sees, which on a GPU may be in bf16."""
+        return self.calibrated.predict(self.candidates, self._embedded.table.of(self.candidates))
 
     def predict_pool(self) -> Predictions:
-        """Predict the class of every photo that is unlabelled, embedding those that are not yet, in fp32.
-
-        Photos that turn out to be unreadable are set aside and left out.
-        """
-        fitted, rows = self.fitted(), self.pools.unlabelled
+        """Predict every unlabelled photo, in fp32; those that turn out to be unreadable are set aside and left out."""
+        model, rows = self.calibrated, self.pools.unlabelled
         with stage(logger, f"Predicting {len(rows)} unlabelled photos"):
             while True:  # once, and again for photos that could not be read for a while
-                predictions = Predictions.join(
-                    Predictions.of(some, fitted.probabilities(embeddings))
-                    for some, embeddings in self._embedded.stream(rows)
-                )
+                parts = self._embedded.stream(rows)
+                predictions = Predictions.join(model.predict(some, embeddings) for some, embeddings in parts)
                 self._reader.take_out()
                 if not self._reader.n_back:
                     return predictions
 
-    def prediction_lineage(self) -> dict[str, Any]:
-        """Name what the predictions of the pool follow from."""
-        return {"classifier": self.fitted().lineage, "rows": digest(self.pools.unlabelled)}
+    def prediction_lineage(self, rows: IndexArray, *, exactly: bool = True) -> dict[str, Any]:
+        """Name what predictions of `rows`, in fp32 or not, follow from."""
+        return self.calibrated.lineage | {"rows": digest(rows), "exactly": exactly}
 
     def save(self, store: RunStore) -> None:
         """Save the models that changed since they were last saved, and which photos were found unreadable."""

@@ -15,13 +15,13 @@ from torch.utils.data import Dataset, Sampler
 from camera_trap_al.deep_learning.transforms import squeeze
 from camera_trap_al.exceptions import DataError
 from camera_trap_al.image_cache import ImageCache, open_pixel_store
+from camera_trap_al.parallel import decoding_threads
 from camera_trap_al.photo_folders import Catalogue, new_catalogue, scan_data_folders
 from camera_trap_al.pools import IndexArray, Pools, Role
 
 __all__ = ["BalancedBatchSampler", "ExtendedImageFolder", "ShuffledBatchSampler", "batch_sampler"]
 
 SINGLE_BATCH_SIZE = 128
-MAX_THREADS = 8
 ENOUGH_TO_DRAW_FROM = 8  # times as many photos as are drawn
 
 
@@ -72,10 +72,9 @@ class ExtendedImageFolder(Dataset[tuple[Any, int]]):
     ) -> None:
         self.catalogue = catalogue
         self.transform = transform
-        threads = num_workers or min(MAX_THREADS, os.cpu_count() or 1)
         cache_folder = None if cache_dir is None else Path(cache_dir)
         store = open_pixel_store(image_cache, len(catalogue), cache_folder, image_cache_gb)
-        self.cache = ImageCache(catalogue, store, threads, squeeze)
+        self.cache = ImageCache(catalogue, store, decoding_threads(num_workers), squeeze)
 
     @classmethod
     def from_folders(

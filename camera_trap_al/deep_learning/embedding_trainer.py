@@ -6,7 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from camera_trap_al.deep_learning.precision import (
     Precision,
     autocast,
     choose_precision,
+    full_precision,
     is_always_exact,
     worst_cosine,
 )
@@ -62,6 +63,8 @@ class EmbeddingTrainer(Embedder):
         The network; with a softmax loss it ends in a layer of `n_classes` outputs, which embedding leaves out.
     pixel_mean, pixel_std
         (3,) per channel, of pixels between 0 and 1: what photos are standardised with. To be set before training.
+    loss_type
+        Name of the loss that it is trained with.
     history
         One summary per epoch of the last `fit`.
     """
@@ -71,6 +74,7 @@ class EmbeddingTrainer(Embedder):
     ) -> None:
         self._config = config
         self.device = device
+        self.loss_type = config.embedding_loss_type
         embedding_net = build_embedding_net(
             config.embedding_arch,
             config.feat_dim,
@@ -193,7 +197,7 @@ class EmbeddingTrainer(Embedder):
         """Embed (n, 224, 224, 3) uint8 images; the result stays on the device."""
         net = self.net.embedding if isinstance(self.net, SoftmaxNet) else self.net
         net.eval()
-        with _full_precision(), repeatable(self.device), torch.inference_mode(), autocast(self.device, precision):
+        with full_precision(), repeatable(self.device), torch.inference_mode(), autocast(self.device, precision):
             embeddings: Tensor = net(normalise.of_bytes(images.to(self.device, non_blocking=True)))
             return embeddings.float()
 
@@ -278,12 +282,6 @@ def _warn_of_collapse(training: Training, stage: TrainingStage) -> None:
         stage.name,
         stage.lr,
     )
-
-
-def _full_precision() -> AbstractContextManager[None]:
-    """Keep CUDA's convolutions from rounding to TF32, their default, which is good to three digits only."""
-    manager: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    return manager
 
 
 @contextmanager

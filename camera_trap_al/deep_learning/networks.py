@@ -17,7 +17,14 @@ from torchvision import models
 from camera_trap_al.deep_learning.transforms import CROP_SIZE
 from camera_trap_al.exceptions import ConfigError, WeightsUnavailableError
 
-__all__ = ["EmbeddingNet", "SoftmaxNet", "architecture_names", "build_embedding_net", "check_architecture"]
+__all__ = [
+    "EmbeddingNet",
+    "SoftmaxNet",
+    "architecture_names",
+    "build_embedding_net",
+    "check_architecture",
+    "n_parameters",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +36,11 @@ TAKE_INIT_WEIGHTS = ("googlenet", "inception", "vgg")
 def architecture_names() -> tuple[str, ...]:
     """List every architecture that an `EmbeddingNet` can have, sorted: torchvision's classification builders."""
     return tuple(models.list_models(module=models))
+
+
+def n_parameters(arch_name: str) -> int:
+    """Tell how many weights an architecture has with its final layer for ImageNet, as torchvision lists it."""
+    return int(models.get_model_weights(arch_name).DEFAULT.meta["num_params"])
 
 
 def check_architecture(arch_name: str, *, use_pretrained: bool) -> str | None:

@@ -10,7 +10,15 @@ import torch
 
 from camera_trap_al.pools import FloatArray
 
-__all__ = ["SAMPLE", "Precision", "autocast", "choose_precision", "is_always_exact", "worst_cosine"]
+__all__ = [
+    "SAMPLE",
+    "Precision",
+    "autocast",
+    "choose_precision",
+    "full_precision",
+    "is_always_exact",
+    "worst_cosine",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -66,3 +74,9 @@ def worst_cosine(some: FloatArray, others: FloatArray) -> float:
     lengths = np.linalg.norm(some, axis=1) * np.linalg.norm(others, axis=1)
     cosines = (some * others).sum(axis=1)[lengths > 0] / lengths[lengths > 0]
     return float(cosines.min(initial=1.0))
+
+
+def full_precision() -> AbstractContextManager[None]:
+    """Keep CUDA's convolutions from rounding to TF32, their default, which is good to three digits only."""
+    manager: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    return manager

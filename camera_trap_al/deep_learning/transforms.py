@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional as F
 from camera_trap_al.exceptions import DataError
 from camera_trap_al.images import IMAGE_SIZE, ImageArray
 
-__all__ = ["CROP_SIZE", "Normalisation", "channel_statistics", "crop_centre", "squeeze"]
+__all__ = ["CROP_SIZE", "MARGIN", "Normalisation", "channel_statistics", "crop_centre", "squeeze"]
 
 CROP_SIZE = 224
 MARGIN = (IMAGE_SIZE - CROP_SIZE) // 2

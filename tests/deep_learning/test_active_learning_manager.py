@@ -720,7 +720,7 @@ def test_the_pool_is_predicted_whole_and_each_photo_decoded_once(start, many_pho
     assert decodings == dict.fromkeys(names_of(environment, range(18)), 1)
     whole, store_of_whole = start(output_dir=store.folder.parent / "whole", candidate_pool=None)
     whole._embedded.network, whole.embedder = environment._embedded.network, environment.embedder
-    exact = environment.fitted().probabilities(environment.embedder.embed(whole.dataset, predictions.rows))
+    exact = environment.calibrated.probabilities(environment.embedder.embed(whole.dataset, predictions.rows))
     np.testing.assert_allclose(predictions.confidence, exact.max(axis=1), atol=1e-5)
     assert predictions.first.tolist() == exact.argmax(axis=1).tolist()
     assert store_of_whole.folder != store.folder

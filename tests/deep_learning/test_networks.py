@@ -16,6 +16,7 @@ from camera_trap_al.deep_learning.networks import (
     architecture_names,
     build_embedding_net,
     check_architecture,
+    n_parameters,
 )
 from camera_trap_al.exceptions import ConfigError, WeightsUnavailableError
 
@@ -324,3 +325,11 @@ def test_imagenet_weights_are_the_same_through_both_ways_in(torch_home):
         for name, value in state.items()
         if not name.startswith("classifier.1.")
     )
+
+
+@pytest.mark.parametrize("arch_name", architecture_names())
+def test_number_of_weights_is_told_without_building_them(arch_name, shapes_only):
+    named = torchvision_model(arch_name).named_parameters()
+    # torchvision leaves the auxiliary heads of googlenet out.
+    weights = sum(value.numel() for name, value in named if not name.startswith("aux"))
+    assert n_parameters(arch_name) == pytest.approx(weights, rel=0.01)

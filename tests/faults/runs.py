@@ -33,8 +33,12 @@ from skl2onnx.common import data_types
 from threadpoolctl import threadpool_limits
 
 from camera_trap_al import evaluation
+from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning import embedding_parts
+from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
+from camera_trap_al.deep_learning.network_graph import PhotoNetwork, network_graph
 from camera_trap_al.main_scripts import run_active_learning
+from camera_trap_al.model_description import DESCRIPTION_FILE
 
 TESTS = Path(__file__).parents[1]
 sys.path += [str(TESTS), str(TESTS / "format_1")]
@@ -142,13 +146,26 @@ def parts_of(file: Path) -> Iterator[bytes]:
         network = torch.load(file, weights_only=True)
         for name, tensor in sorted(network["embedding_model_state_dict"].items()):
             yield name.encode() + tensor.numpy().tobytes()
-    elif file.suffix == ".onnx":  # its converter names things in an order that differs between processes
+    elif (
+        file.suffix == ".onnx" and file.parent.name == "export"
+    ):  # its converter names things in an order that differs between processes
         session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-        (wanted,) = session.get_inputs()
-        embeddings = np.random.default_rng(0).random((16, wanted.shape[1]), np.float32)
-        yield from (answer.tobytes() for answer in session.run(None, {wanted.name: embeddings}))
+        yield from (answer.tobytes() for answer in session.run(None, examples_for(session.get_inputs())))
+    elif file.name == DESCRIPTION_FILE:  # all but the checksums of files that are compared otherwise
+        description = json.loads(file.read_text(encoding="utf-8"))
+        del description["model"]["sha256"], description["network"]["sha256"]
+        yield json.dumps(description).encode()
     elif file.suffix != ".png":
         yield file.read_bytes()
+
+
+def examples_for(inputs: Any) -> dict[str, Any]:
+    """Random photos or embeddings, whichever an exported model wants."""
+    (wanted,) = inputs
+    rng, (_, *shape) = np.random.default_rng(0), wanted.shape
+    if wanted.type == "tensor(uint8)":
+        return {wanted.name: rng.integers(0, 256, (4, *shape), np.uint8)}
+    return {wanted.name: rng.random((16, *shape), np.float32)}
 
 
 def in_a_child(work: Callable[[], object], log: Path) -> int:
@@ -212,10 +229,19 @@ class Stage:
         return {"end": json.loads(end.read_text())}
 
 
+def know_the_network_graph() -> None:
+    """Trace the network for the export once, instead of in each child: that takes as long as all else that it does."""
+    torch.set_num_threads(1)  # threads do not survive a fork
+    chosen = format_1.arguments(Path(), Path())
+    config = RunConfig(**{name: chosen[name] for name in ("feat_dim", "use_pretrained", "seed")})
+    network_graph(PhotoNetwork(EmbeddingTrainer(config, 1, torch.device("cpu"))))
+
+
 def main() -> None:
     """Play the scene once for each point on stdin."""
     sixteen_pixels.put_in_place()
     embedding_parts.PART_SIZE = 8  # several files of a few photos
+    know_the_network_graph()
     evaluation._draw = lambda report, path: path.write_bytes(b"drawn")  # matplotlib would take half of the time
     stage = Stage(SCENES[sys.argv[1]], Path(sys.argv[2]))
     for line in sys.stdin:

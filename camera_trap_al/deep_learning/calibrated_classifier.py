@@ -1,0 +1,114 @@
+"""The fitted classifier with a confidence that means something: what predictions and the export are made with."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from camera_trap_al.calibration import Calibration, calibrate, with_temperature
+from camera_trap_al.config import RunConfig
+from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
+from camera_trap_al.deep_learning.embedding_table import EmbeddingTable
+from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
+from camera_trap_al.out_of_fold import calibrate_out_of_fold, out_of_fold_probabilities, split_if_few
+from camera_trap_al.pools import FloatArray, IndexArray, Role
+from camera_trap_al.predictions import Predictions
+from camera_trap_al.thresholds import Thresholds, find_thresholds
+
+__all__ = ["CalibratedClassifier"]
+
+ENOUGH_CANDIDATES = 300  # with which a temperature is that with all of them, to half a per cent
+
+
+@dataclass(frozen=True, eq=False)
+class CalibratedClassifier:
+    """What turns embeddings into predictions.
+
+    Attributes
+    ----------
+    fitted
+        Scaler and classifier.
+    calibration
+        The temperature of its probabilities.
+    thresholds
+        What to do with a prediction.
+    """
+
+    fitted: FittedClassifier
+    calibration: Calibration
+    thresholds: Thresholds
+
+    @classmethod
+    def make(
+        cls,
+        fitted: FittedClassifier,
+        dataset: ExtendedImageFolder,
+        table: EmbeddingTable,
+        tested: IndexArray,
+        candidates: IndexArray,
+        config: RunConfig,
+    ) -> Self:
+        """Calibrate on photos that test the model, or, if there are none, out of fold on the labelled ones.
+
+        Parameters
+        ----------
+        fitted
+            Scaler and classifier.
+        dataset, table
+            The photos and their embeddings.
+        tested
+            (n,) rows of validation photos.
+        candidates
+            (m,) unlabelled rows that are embedded.
+        config
+            The share of wrong species among accepted photos.
+        """
+        targets, probabilities = dataset.targets[tested], fitted.probabilities(table.of(tested))
+        calibration = calibrate(probabilities, targets, "validation", dataset.groups(tested))
+        if calibration.source == "nothing":
+            calibration = _out_of_fold(fitted, dataset, table, candidates, config)
+        thresholds = find_thresholds(
+            with_temperature(probabilities, calibration.temperature),
+            targets,
+            dataset.classes,
+            source=calibration.source,
+            wanted_error=config.accept_error,
+        )
+        return cls(fitted, calibration, thresholds)
+
+    def probabilities(self, embeddings: FloatArray) -> FloatArray:
+        """Return (n, n_classes) class probabilities of (n, n_features) embeddings, columns by class id."""
+        return with_temperature(self.fitted.probabilities(embeddings), self.calibration.temperature)
+
+    def predict(self, rows: IndexArray, embeddings: FloatArray) -> Predictions:
+        """Name the likeliest classes of (n,) rows with these embeddings."""
+        return Predictions.of(rows, self.probabilities(embeddings))
+
+    def decide(self, predictions: Predictions) -> list[str]:
+        """Say what to do with each prediction (`Thresholds.decide`)."""
+        decisions: list[str] = self.thresholds.decide(predictions.confidence, predictions.first).tolist()
+        return decisions
+
+    @property
+    def lineage(self) -> dict[str, Any]:
+        """Name what its predictions follow from besides the embeddings."""
+        return {
+            "classifier": self.fitted.lineage,
+            "temperature": self.calibration.temperature,
+            "thresholds": self.thresholds.to_dict(),
+        }
+
+
+def _out_of_fold(
+    fitted: FittedClassifier,
+    dataset: ExtendedImageFolder,
+    table: EmbeddingTable,
+    candidates: IndexArray,
+    config: RunConfig,
+) -> Calibration:
+    rows = dataset.pools.labelled
+    embeddings, targets = fitted.scaler.transform(table.of(rows)), dataset.targets[rows]
+    groups = split_if_few(dataset.groups(rows), dataset.pools.roles[rows] == Role.UNLABELLED)
+    seed = int(config.generator("out of fold", 0).integers(2**31))
+    judged = out_of_fold_probabilities(embeddings, targets, groups, len(dataset.classes), seed)
+    some = candidates[:: max(1, len(candidates) // ENOUGH_CANDIDATES)]
+    others = fitted.scaler.transform(table.of(some))
+    return calibrate_out_of_fold(judged, embeddings, targets, groups, others, fitted.classifier.probabilities(others))

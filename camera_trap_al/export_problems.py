@@ -1,0 +1,99 @@
+"""What cannot be exported, found out before any work."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from camera_trap_al.classifier import EmbeddingClassifier
+from camera_trap_al.deep_learning.network_graph import OPSET
+from camera_trap_al.deep_learning.networks import architecture_names, n_parameters
+from camera_trap_al.exceptions import ConfigError
+from camera_trap_al.files import size_told
+from camera_trap_al.model_graph import CLASSIFIER_OPSET, classifier_model
+from camera_trap_al.pools import FloatArray
+
+__all__ = ["find_export_problems"]
+
+MOST_BYTES = 2**31 - 1  # of an ONNX file: the limit of protobuf, in which it is written
+TRIAL_ROWS = 300  # enough for what wants many, such as a principal component analysis before the classifier
+TRIAL_CLASSES = (3, 2)  # some converters know one of the two cases only
+NEW_ROWS = 50
+TOLERANCE = 1e-4  # of probabilities
+# With three classes, the interpreter of onnx computes it otherwise than onnxruntime and scikit-learn, which agree.
+MISJUDGED = {"SVMClassifier"}
+SHOWN = 200  # characters of what a converter says
+
+
+def find_export_problems(arguments: Mapping[str, Any]) -> list[str]:
+    """Find out before any work whether the network and a user's scikit-learn estimator can be exported.
+
+    Parameters
+    ----------
+    arguments
+        The arguments of `run_active_learning` by name. What is wrong in itself is not this one's to tell.
+
+    Returns
+    -------
+    A sentence if the network is too large, and one if a small copy of the estimator, fitted on made numbers, cannot be
+    converted to ONNX or gives other probabilities there.
+    """
+    return _network_problems(arguments["embedding_arch"]) + _classifier_problems(arguments)
+
+
+def _network_problems(arch_name: Any) -> list[str]:
+    if arch_name not in architecture_names():
+        return []
+    n_bytes = n_parameters(arch_name) * np.float32().nbytes
+    if n_bytes <= MOST_BYTES:
+        return []
+    return [
+        f"embedding_arch={arch_name!r} cannot be exported: its weights take {size_told(n_bytes)}, and a file of the "
+        f"format ONNX holds {size_told(MOST_BYTES)} at most. Choose a smaller architecture."
+    ]
+
+
+def _classifier_problems(arguments: Mapping[str, Any]) -> list[str]:
+    classifier, n_features = arguments["classifier"], arguments["feat_dim"]
+    if isinstance(classifier, str) or not isinstance(n_features, int) or n_features < 1:
+        return []
+    try:
+        trials = [
+            EmbeddingClassifier(classifier, arguments["classifier_params"], seed=0, n_classes=n_classes)
+            for n_classes in TRIAL_CLASSES
+        ]
+    except ConfigError:
+        return []
+    for trial in trials:
+        fault = _fault_of(trial, n_features)
+        if fault:
+            return [
+                f"classifier={classifier!r} cannot be fitted and exported to ONNX ({fault}; tried with "
+                f"{trial.n_classes} classes). Use classifier='mlp', or an estimator that skl2onnx converts, such as "
+                "LogisticRegression."
+            ]
+    return []
+
+
+def _fault_of(trial: EmbeddingClassifier, n_features: int) -> str | None:
+    rng = np.random.default_rng(0)
+    try:
+        trial.fit(
+            rng.random((TRIAL_ROWS, n_features), np.float32), np.arange(TRIAL_ROWS) % trial.n_classes, progress=False
+        )
+        for opset in (CLASSIFIER_OPSET, OPSET):
+            model = classifier_model(trial, n_features, opset)
+            if not _agrees(model, trial, rng.random((NEW_ROWS, n_features), np.float32)):
+                return "as ONNX it gives other probabilities"
+    except Exception as error:  # whatever a foreign estimator or converter raises means the same to the caller
+        return str(error).strip().partition("\n")[0][:SHOWN] or type(error).__name__
+    return None
+
+
+def _agrees(model: Any, classifier: EmbeddingClassifier, embeddings: FloatArray) -> bool:
+    from onnx.reference import ReferenceEvaluator
+
+    if MISJUDGED.intersection(node.op_type for node in model.graph.node):
+        return True
+    _, probabilities = ReferenceEvaluator(model).run(None, {"embeddings": embeddings})
+    return bool(np.allclose(probabilities, classifier.probabilities(embeddings), rtol=0, atol=TOLERANCE))

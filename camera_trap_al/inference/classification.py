@@ -1,0 +1,116 @@
+"""Photos in, their likeliest classes out: decoded in threads while the network works."""
+
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from camera_trap_al.exceptions import DataError
+from camera_trap_al.images import ImageArray, Squeeze, read_crops, read_photo, squeeze
+from camera_trap_al.inference.networks import Network
+from camera_trap_al.inference.photos import PhotoToClassify
+from camera_trap_al.parallel import mapped_ahead
+from camera_trap_al.predictions import Predictions
+
+__all__ = ["Answer", "Classification"]
+
+BATCHES_AHEAD = 2
+TRIES = 2  # of reading a photo: a network drive may miss once
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What the model thinks of a photo.
+
+    Attributes
+    ----------
+    photo
+        The photo that was asked about.
+    predictions
+        A row for the photo, or for each of its boxes in their order; no row if it could not be read.
+    problem
+        Why it could not be read.
+    """
+
+    photo: PhotoToClassify
+    predictions: Predictions
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Classification:
+    """How photos are classified.
+
+    Attributes
+    ----------
+    network
+        The model.
+    batch_size
+        Images that it is given at once.
+    threads
+        How many photos are decoded side by side.
+    padding
+        By which share of its sides a box is enlarged, on each side.
+    squeeze
+        How a decoded photo is resized.
+    """
+
+    network: Network
+    batch_size: int
+    threads: int
+    padding: float = 0.1
+    squeeze: Squeeze = squeeze
+
+    def answers(self, photos: Iterable[PhotoToClassify]) -> Generator[list[Answer]]:
+        """Classify photos, about a batch at a time; the answers come in the order of the photos.
+
+        Memory does not grow with the number of photos. A photo that cannot be read is answered with the reason.
+        """
+        waiting: list[tuple[PhotoToClassify, ImageArray | str]] = []
+        n_images = 0
+        ahead = BATCHES_AHEAD * self.batch_size
+        for photo, images in mapped_ahead(self._read, photos, threads=self.threads, ahead=ahead):
+            waiting.append((photo, images))
+            n_images += 0 if isinstance(images, str) else len(images)
+            if n_images >= self.batch_size or len(waiting) >= ahead:
+                yield self._answer(waiting)
+                waiting, n_images = [], 0
+        if waiting:
+            yield self._answer(waiting)
+
+    def _read(self, photo: PhotoToClassify) -> tuple[PhotoToClassify, ImageArray | str]:
+        """Decode a photo, or say why that cannot be done."""
+        problem = ""
+        for _ in range(TRIES):
+            try:
+                return photo, self._decode(photo)
+            except DataError as error:
+                problem = str(error).removeprefix(f"{error.path}: ")
+                if getattr(error.__cause__, "errno", None) is None:  # bad bytes stay bad
+                    break
+        return photo, problem
+
+    def _decode(self, photo: PhotoToClassify) -> ImageArray:
+        if photo.boxes is None:
+            return read_photo(photo.path, self.squeeze)[np.newaxis]
+        return np.stack(read_crops(photo.path, photo.boxes, padding=self.padding, squeeze=self.squeeze))
+
+    def _answer(self, photos: list[tuple[PhotoToClassify, ImageArray | str]]) -> list[Answer]:
+        read = [images for _, images in photos if not isinstance(images, str)]
+        likeliest = iter(self._likeliest(read))
+        return [
+            Answer(photo, Predictions.join([]), images) if isinstance(images, str) else Answer(photo, next(likeliest))
+            for photo, images in photos
+        ]
+
+    def _likeliest(self, images_of_photos: list[ImageArray]) -> Iterator[Predictions]:
+        """Name the likeliest classes of each image, photo by photo."""
+        if not images_of_photos:
+            return
+        images = np.concatenate(images_of_photos)
+        starts = range(0, len(images), self.batch_size)
+        probabilities = np.concatenate([self.network(images[start : start + self.batch_size]) for start in starts])
+        end = 0
+        for of_photo in images_of_photos:
+            begin, end = end, end + len(of_photo)
+            yield Predictions.of(np.arange(len(of_photo)), probabilities[begin:end])

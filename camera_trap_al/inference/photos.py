@@ -1,0 +1,151 @@
+"""Which photos a model is applied to."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from camera_trap_al.exceptions import ConfigError, DataError
+from camera_trap_al.images import Box
+from camera_trap_al.interchange.megadetector import Detection, DetectionFile, choose_detections
+from camera_trap_al.interchange.megadetector_paths import match_detections
+from camera_trap_al.photo_folders import PHOTO_SUFFIXES, scan_folder
+
+__all__ = ["Images", "PhotoSet", "PhotoToClassify", "find_photos", "with_detections"]
+
+logger = logging.getLogger(__name__)
+
+Images = str | PathLike[str] | Iterable[str | PathLike[str]]
+"""A folder of photos, or the photos themselves."""
+
+
+@dataclass(frozen=True)
+class PhotoToClassify:
+    """A photo, or parts of it.
+
+    Attributes
+    ----------
+    name
+        What the photo is called in the results: its path, separated by ``/``.
+    path
+        Where it lies.
+    boxes
+        The parts; None stands for the whole photo.
+    """
+
+    name: str
+    path: Path
+    boxes: tuple[Box, ...] | None = None
+
+
+@dataclass(frozen=True)
+class PhotoSet(Sequence[PhotoToClassify]):
+    """Photos that a model is applied to, in the order of the results.
+
+    Attributes
+    ----------
+    root
+        The folder that the names are relative to; where a name is absolute, it does not matter.
+    names
+        Path of each photo, separated by ``/``.
+    detections
+        What is classified of each photo, by name, nothing where a photo is missing; None if all are taken whole.
+    """
+
+    root: Path
+    names: Sequence[str]
+    detections: Mapping[str, Sequence[Detection]] | None = None
+
+    def part(self, number: int, of: int) -> "PhotoSet":
+        """Give one of `of` parts of nearly the same size, of photos that follow each other; `number` is from 1."""
+        begin, end = (len(self.names) * position // of for position in (number - 1, number))
+        return replace(self, names=self.names[begin:end])
+
+    def __getitem__(self, position: Any) -> Any:
+        name = self.names[position]
+        path = self.root / name
+        if self.detections is None:
+            return PhotoToClassify(name, path)
+        return PhotoToClassify(name, path, tuple(each.box for each in self.detections.get(name, ())))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def find_photos(images: Images) -> PhotoSet:
+    """List photos.
+
+    Parameters
+    ----------
+    images
+        A folder, of which every photo at any depth is taken, in the order of their names; or paths, whose order is
+        kept: they are named as they are given.
+
+    Raises
+    ------
+    ConfigError
+        If a path is given twice, or the one path given is a file.
+    DataError
+        If the folder cannot be listed, or there is no photo.
+    """
+    if not isinstance(images, str | PathLike):
+        return _listed(images)
+    folder = Path(images).expanduser().absolute()
+    if folder.is_file():
+        raise ConfigError(
+            f"images must be a folder, or a list of photos; got the file {str(images)!r}. For one photo, give a list "
+            "with that file alone."
+        )
+    found = scan_folder(folder, top_level=True)
+    if not found.photos:
+        others = sum(found.skipped.values())
+        raise DataError(
+            f"{folder}: there is no photo in this folder, nor in the folders within it"
+            + (f", only {others} files of other kinds" if others else "")
+            + f". Photos are files that end in {', '.join(sorted(PHOTO_SUFFIXES))}.",
+            folder,
+        )
+    return PhotoSet(folder, found.photos)
+
+
+def _listed(images: Iterable[str | PathLike[str]]) -> PhotoSet:
+    names = tuple(Path(image).as_posix() for image in images)
+    if not names:
+        raise DataError("images: the list is empty, so there is no photo to name the species of.")
+    (name, times), *_ = Counter(names).most_common(1)
+    if times > 1:
+        raise ConfigError(f"images must list each photo once; got {name!r} {times} times.")
+    return PhotoSet(Path.cwd(), names)
+
+
+def with_detections(photos: PhotoSet, file: DetectionFile, threshold: float) -> PhotoSet:
+    """Have the animals in a detection file classified instead of whole photos; tell what goes with nothing.
+
+    Parameters
+    ----------
+    photos
+        The photos that the file may be about.
+    file
+        The detections.
+    threshold
+        Confidence from which on a detection is classified.
+
+    Raises
+    ------
+    DataError
+        If no detection in the file is called an animal, or no entry is of one of the photos.
+    """
+    animals = file.category_ids()
+    matched = match_detections(file, photos.names, photos.root)
+    if not matched.by_photo and len(photos):
+        raise DataError(f"{file.path}: none of its entries is of one of the photos. {matched}", file.path)
+    logger.info("%s", matched)
+    if file.skipped:
+        some = file.skipped[0]
+        message = "%d detections cannot be used and are skipped; the first is of %s: %s"
+        logger.warning(message, len(file.skipped), some.file, some.reason)
+    chosen = {name: choose_detections(photo.detections, animals, threshold) for name, photo in matched.by_photo.items()}
+    return replace(photos, detections=chosen)

@@ -1,0 +1,165 @@
+"""`predict`: an exported model applied to photos."""
+
+import logging
+from contextlib import closing
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm.auto import tqdm
+
+from camera_trap_al.inference.classification import Classification
+from camera_trap_al.inference.networks import onnxruntime_network, torch_network
+from camera_trap_al.inference.photos import Images, PhotoSet, find_photos, with_detections
+from camera_trap_al.inference.ray_data import classify_on_ray, take_parts
+from camera_trap_al.inference.recognition_file import Recognitions
+from camera_trap_al.inference.results import Results
+from camera_trap_al.inference.settings import PredictionSettings
+from camera_trap_al.inference.tables import UNREADABLE_FILE, AnswerTable, write_unreadable
+from camera_trap_al.interchange.megadetector import read_detections
+from camera_trap_al.logs import run_logging, stage
+from camera_trap_al.model_description import ModelDescription
+from camera_trap_al.parallel import decoding_threads
+from camera_trap_al.thresholds import Thresholds
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["predict"]
+
+logger = logging.getLogger(__name__)
+
+LOADERS = {"onnxruntime": onnxruntime_network, "torch": torch_network}
+
+
+def predict(
+    export_dir: str | PathLike[str],
+    images: Images,
+    *,
+    output_dir: str | PathLike[str] | None = None,
+    detections: str | PathLike[str] | None = None,
+    detection_threshold: float = 0.2,
+    padding: float = 0.1,
+    engine: str = "onnxruntime",
+    device: str | None = None,
+    batch_size: int = 32,
+    num_workers: int = 0,
+    shard: tuple[int, int] | None = None,
+) -> "pd.DataFrame":
+    """Name the species in photos with a model that a run exported.
+
+    The answer for a photo depends on that photo and the model alone. A call that was stopped goes on where it stopped
+    when it is made again with the same `output_dir`; photos that were added or changed since are looked at, all others
+    are not looked at again.
+
+    Parameters
+    ----------
+    export_dir
+        The folder ``export`` of a run.
+    images
+        A folder, of which every photo at any depth is taken, or a list of photos.
+    output_dir
+        Where results are written and kept: ``predictions.csv``; ``recognitions.json`` for Timelapse;
+        ``unreadable_images.csv``, the photos that were skipped. None: nothing is written.
+    detections
+        A file of MegaDetector: each animal in it is classified, instead of the whole photo, and ``recognitions.json``
+        is that file with the classifications added.
+    detection_threshold
+        Confidence from which on a detection is classified, 0..1.
+    padding
+        By which share of its sides a detection is enlarged, on each side.
+    engine
+        What computes: ``"onnxruntime"``; ``"torch"``; or ``"ray"``, which spreads the work over the machines of a Ray
+        cluster, each with onnxruntime, and needs ``pip install camera_trap_al[ray]``.
+    device
+        ``"cpu"``, ``"cuda"``, or what else the engine knows; None takes a CUDA GPU if the engine can use one.
+    batch_size
+        Images that are computed at once.
+    num_workers
+        Threads that decode photos; 0 means one per core, at most 8.
+    shard
+        Take only one part of the photos, for jobs on several machines: ``(3, 10)`` is the third of ten, and its results
+        are in the folder ``shard_03_of_10`` of `output_dir`. None takes all.
+
+    Returns
+    -------
+    A line for each photo that can be read, in the order of their names, or as listed: File, RelativePath, Species,
+    confidence (0..1, of the species), second_species, margin (confidence above that of the second), decision
+    (``"accept"``, ``"review"`` or ``"label"``; empty where the model has no thresholds). With `detections` a line for
+    each of them, with its number in the photo and detection_confidence, and for a photo without any a line without a
+    species.
+
+    Raises
+    ------
+    ConfigError
+        If an argument cannot be used; all of them are listed.
+    CheckpointError
+        If the export folder lacks a file, or its files are damaged or do not belong together.
+    DataError
+        If there is no photo, a file or folder cannot be read, or the results cannot be written.
+    """
+    settings = PredictionSettings.from_arguments(dict(locals()))
+    with run_logging():
+        description = ModelDescription.read(settings.export_folder)
+        photos, detections_file = find_photos(images), None
+        if settings.detections is not None:
+            detections_file = read_detections(Path(settings.detections).expanduser().absolute())
+            photos = with_detections(photos, detections_file, settings.detection_threshold)
+        if settings.shard is not None:
+            photos = photos.part(*settings.shard)
+        table = AnswerTable(
+            photos, description.classes, Thresholds.from_dict(description.thresholds, description.classes)
+        )
+        with Results.open(settings.output_folder, settings.made_by(description)) as results:
+            _classify_missing(settings, description, photos, results)
+            _tell_unreadable(photos, results, settings.output_folder)
+            if settings.output_folder is not None:
+                table.write(settings.output_folder, results.answers(photos))
+                recognitions = Recognitions(description, photos, detections_file)
+                recognitions.write(settings.output_folder, lambda: results.answers(photos))
+                if settings.engine == "ray":
+                    table.write_parquet(settings.output_folder, results.answers(photos))
+            return table.as_frame(results.answers(photos))
+
+
+def _classify_missing(
+    settings: PredictionSettings, description: ModelDescription, photos: PhotoSet, results: Results
+) -> None:
+    """Bring the results up to date, keeping each batch as it comes."""
+    if settings.engine == "ray":
+        take_parts(settings, description, results)
+    missing = results.missing(photos)
+    if not len(missing):
+        logger.info("All %d photos were classified before", len(photos))
+        return
+    with stage(logger, f"Classifying {len(missing)} of {len(photos)} photos"):
+        if settings.engine == "ray":
+            classify_on_ray(settings, description, photos, missing.tolist(), results)
+        else:
+            _classify_here(settings, description, photos, missing.tolist(), results)
+
+
+def _classify_here(
+    settings: PredictionSettings, description: ModelDescription, photos: PhotoSet, missing: list[int], results: Results
+) -> None:
+    network = LOADERS[settings.engine](settings.export_folder, description, settings.device)
+    threads = decoding_threads(settings.num_workers)
+    classification = Classification(network, settings.batch_size, threads, settings.padding)
+    with (
+        tqdm(total=len(photos), initial=len(photos) - len(missing), desc="Classifying", unit="photo", delay=1) as bar,
+        closing(classification.answers(photos[at] for at in missing)) as batches,
+    ):
+        for answers in batches:
+            results.add(answers)
+            bar.update(len(answers))
+
+
+def _tell_unreadable(photos: PhotoSet, results: Results, folder: Path | None) -> None:
+    unreadable = [(answer.photo.name, answer.problem) for answer in results.answers(photos) if answer.problem]
+    if folder is not None:
+        write_unreadable(folder, unreadable)
+    if unreadable:
+        where = (
+            f"{folder / UNREADABLE_FILE} says why" if folder else f"the first is {unreadable[0][0]}: {unreadable[0][1]}"
+        )
+        logger.warning("%d of %d photos cannot be read and are left out; %s", len(unreadable), len(photos), where)

@@ -1,0 +1,78 @@
+"""``recognitions.json``: the answers for Timelapse and other programs that read MegaDetector's format."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from camera_trap_al.inference.classification import Answer
+from camera_trap_al.inference.photos import PhotoSet
+from camera_trap_al.inference.tables import told_if_open
+from camera_trap_al.interchange.megadetector import Detection, DetectionFile
+from camera_trap_al.interchange.recognitions import add_classifications, write_recognitions
+from camera_trap_al.model_description import ModelDescription
+from camera_trap_al.predictions import RECOGNITIONS_FILE, Predictions
+
+__all__ = ["Recognitions"]
+
+Answers = Callable[[], Iterator[Answer]]
+
+
+class Recognitions:
+    """Writes the answers of whole photos, or adds those of detections to the file that they are from.
+
+    Parameters
+    ----------
+    description
+        Of the model.
+    photos
+        What was asked about.
+    file
+        The detections, if there are any.
+    """
+
+    def __init__(self, description: ModelDescription, photos: PhotoSet, file: DetectionFile | None) -> None:
+        self._classes = description.classes
+        made_with, architecture = description.made_with.get("camera_trap_al", ""), description.network["architecture"]
+        self._info = {"classifier": f"camera_trap_al {made_with}, {architecture}"}
+        self._photos = photos
+        self._file = file
+
+    def write(self, folder: Path, answers: Answers) -> None:
+        """Write them, whole or not at all; `answers` gives them from the beginning each time it is called."""
+        path = folder / RECOGNITIONS_FILE
+        with told_if_open(path):
+            if self._file is None:
+                self._write_whole_photos(path, answers)
+            else:
+                self._add_to(path, self._file, answers)
+
+    def _write_whole_photos(self, path: Path, answers: Answers) -> None:
+        write_recognitions(
+            path,
+            (answer.photo.name for answer in answers() if answer.problem is None),
+            self._classes,
+            (row for predictions in _read(answers) for row in predictions.class_ids),
+            (row for predictions in _read(answers) for row in predictions.probabilities),
+            info=self._info,
+            unreadable=((answer.photo.name, answer.problem) for answer in answers() if answer.problem is not None),
+        )
+
+    def _add_to(self, path: Path, file: DetectionFile, answers: Answers) -> None:
+        add_classifications(
+            path,
+            file,
+            self._classified(answers),
+            self._classes,
+            (row for predictions in _read(answers) for row in predictions.class_ids),
+            (row for predictions in _read(answers) for row in predictions.probabilities),
+            info=self._info,
+        )
+
+    def _classified(self, answers: Answers) -> Iterator[Detection]:
+        detections = self._photos.detections or {}
+        for answer in answers():
+            if answer.problem is None:
+                yield from detections.get(answer.photo.name, ())
+
+
+def _read(answers: Answers) -> Iterator[Predictions]:
+    return (answer.predictions for answer in answers() if answer.problem is None)

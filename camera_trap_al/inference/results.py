@@ -1,0 +1,187 @@
+"""What a model thought of photos so far, kept so that a stop loses nothing."""
+
+import json
+import logging
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from camera_trap_al.exceptions import DataError, DiskFullError
+from camera_trap_al.files import make_folder
+from camera_trap_al.inference.classification import Answer
+from camera_trap_al.inference.photos import PhotoSet, PhotoToClassify
+from camera_trap_al.pools import IndexArray
+from camera_trap_al.predictions import Predictions
+
+__all__ = ["RESULTS_FILE", "AnswerRow", "Results", "as_row"]
+
+logger = logging.getLogger(__name__)
+
+RESULTS_FILE = "predictions.sqlite"
+FORMAT_VERSION = 1
+TABLES = """
+CREATE TABLE IF NOT EXISTS made_by (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS answers (
+    name TEXT PRIMARY KEY,      -- of the photo
+    asked TEXT NOT NULL,        -- what was looked at: an answer to anything else is none
+    problem TEXT,               -- why the photo could not be read
+    class_ids BLOB NOT NULL,    -- int64, a row for the photo or each of its boxes, the likeliest class first
+    probabilities BLOB NOT NULL -- float32, likewise
+) WITHOUT ROWID;
+"""
+DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+IN_USE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+class AnswerRow(NamedTuple):
+    """An answer as a database or another table keeps it."""
+
+    name: str
+    asked: str
+    problem: str | None
+    class_ids: bytes
+    probabilities: bytes
+
+
+class Results:
+    """Answers of one model by photo.
+
+    Parameters
+    ----------
+    db
+        The database that holds them.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    @classmethod
+    @contextmanager
+    def open(cls, folder: Path | None, made_by: Mapping[str, Any]) -> Iterator["Results"]:
+        """Open the results in a folder, or begin some.
+
+        Parameters
+        ----------
+        folder
+            Where they are kept, and made if it is missing; None keeps them in memory.
+        made_by
+            What answers depend on besides the photo. Results that something else made are forgotten.
+
+        Raises
+        ------
+        DataError
+            If they cannot be kept there, or another program works on them.
+        DiskFullError
+            If there is no room.
+        """
+        if folder is None:
+            yield cls._begun(":memory:", made_by)
+            return
+        make_folder(folder)
+        file = folder / RESULTS_FILE
+        with _told(file):
+            try:
+                results = cls._begun(file, made_by)
+            except sqlite3.DatabaseError as error:
+                if _code(error) not in DAMAGED:
+                    raise
+                logger.warning("%s is damaged and is made again.", file)
+                file.unlink()
+                results = cls._begun(file, made_by)
+            with closing(results._db):
+                yield results
+
+    @classmethod
+    def _begun(cls, file: Path | str, made_by: Mapping[str, Any]) -> "Results":
+        db = sqlite3.connect(file, isolation_level=None, timeout=1)
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # nobody else works on it until it is closed
+        db.executescript(TABLES)
+        wanted = {"format_version": str(FORMAT_VERSION)} | {name: json.dumps(value) for name, value in made_by.items()}
+        if dict(db.execute("SELECT name, value FROM made_by")) != wanted:
+            db.execute("DELETE FROM answers")
+            db.execute("DELETE FROM made_by")
+            db.executemany("INSERT INTO made_by VALUES (?, ?)", wanted.items())
+        return cls(db)
+
+    def missing(self, photos: PhotoSet) -> IndexArray:
+        """Give the positions of photos with no answer yet, that changed since, or that could not be read then."""
+        return np.fromiter((at for at, photo in enumerate(photos) if not self._is_answered(photo)), np.int64)
+
+    def _is_answered(self, photo: PhotoToClassify) -> bool:
+        if photo.boxes == ():
+            return True
+        find = "SELECT asked FROM answers WHERE name = ? AND problem IS NULL"
+        found = self._db.execute(find, (photo.name,)).fetchone()
+        return found is not None and found[0] == _asked(photo)
+
+    def add(self, answers: Iterable[Answer]) -> None:
+        """Keep answers for good."""
+        self.add_rows(map(as_row, answers))
+
+    def add_rows(self, rows: Iterable[AnswerRow]) -> None:
+        """Keep answers that `as_row` has made rows of, for good."""
+        self._db.execute("BEGIN")
+        self._db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", rows)
+        self._db.execute("COMMIT")
+
+    def answers(self, photos: PhotoSet) -> Iterator[Answer]:
+        """Give the answers to photos, in their order; a photo without boxes needs none and has an empty one."""
+        find = "SELECT problem, class_ids, probabilities FROM answers WHERE name = ?"
+        for photo in photos:
+            if photo.boxes == ():
+                yield Answer(photo, Predictions.join([]))
+            else:
+                problem, *blobs = self._db.execute(find, (photo.name,)).fetchone()
+                yield Answer(photo, _restored(*blobs, n_rows=1 if photo.boxes is None else len(photo.boxes)), problem)
+
+
+def _asked(photo: PhotoToClassify) -> str:
+    """Name what is looked at: the boxes, and the size and time of change of the file."""
+    try:
+        status = photo.path.stat()
+    except OSError:
+        return json.dumps([photo.boxes, None, None])
+    # Whole seconds: what copies and other file systems make of a time differs in its fractions.
+    return json.dumps([photo.boxes, status.st_size, int(status.st_mtime)])
+
+
+def as_row(answer: Answer) -> AnswerRow:
+    """Put an answer into a row."""
+    predictions = answer.predictions
+    blobs = predictions.class_ids.tobytes(), predictions.probabilities.tobytes()
+    return AnswerRow(answer.photo.name, _asked(answer.photo), answer.problem, *blobs)
+
+
+def _restored(class_ids: bytes, probabilities: bytes, *, n_rows: int) -> Predictions:
+    if not class_ids:
+        return Predictions.join([])
+    shape = (n_rows, -1)
+    return Predictions(
+        np.arange(n_rows),
+        np.frombuffer(class_ids, np.int64).reshape(shape),
+        np.frombuffer(probabilities, np.float32).reshape(shape),
+    )
+
+
+@contextmanager
+def _told(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = _code(error)
+        if code == sqlite3.SQLITE_FULL:
+            raise DiskFullError(file) from error
+        what = (
+            "another program is working on these predictions. Wait until it is done, or give another output_dir."
+            if code in IN_USE
+            else "it cannot be written or read. Look whether its drive is connected, and whether you may write there."
+        )
+        raise DataError(f"{file}: {what} (SQLite says: {error})", file) from error
+
+
+def _code(error: sqlite3.DatabaseError) -> int:
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the other bits tell variants of one error

@@ -1,0 +1,111 @@
+"""What `predict` gives: a data frame, and the files that people and other programs read."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from camera_trap_al.exceptions import DataError, RunFileError
+from camera_trap_al.files import write_csv, written_aside
+from camera_trap_al.inference.classification import Answer
+from camera_trap_al.inference.photos import PhotoSet
+from camera_trap_al.interchange.timelapse import split_path
+from camera_trap_al.predictions import COLUMNS, PREDICTIONS_FILE, prediction_lines, write_table
+from camera_trap_al.thresholds import Thresholds
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["UNREADABLE_FILE", "AnswerTable", "told_if_open", "write_unreadable"]
+
+PARQUET_FILE = "predictions.parquet"
+UNREADABLE_FILE = "unreadable_images.csv"
+DETECTION_COLUMNS = ("detection", "detection_confidence")
+
+
+class AnswerTable:
+    """Answers as lines for people: one a photo, or one a detection where boxes are classified.
+
+    A photo that could not be read has no line. One in which nothing was detected has a line without a species.
+
+    Parameters
+    ----------
+    photos
+        What was asked about.
+    classes
+        Class names by class id.
+    thresholds
+        What to do with an answer.
+    """
+
+    def __init__(self, photos: PhotoSet, classes: Sequence[str], thresholds: Thresholds) -> None:
+        self._detections = photos.detections
+        self._classes = classes
+        self._thresholds = thresholds
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return COLUMNS if self._detections is None else COLUMNS + DETECTION_COLUMNS
+
+    def lines(self, answers: Iterable[Answer]) -> Iterator[tuple[object, ...]]:
+        """Give the cells of each line."""
+        for answer in answers:
+            if answer.problem is None:
+                yield from self._lines_of(answer)
+
+    def _lines_of(self, answer: Answer) -> Iterator[tuple[object, ...]]:
+        predictions, name = answer.predictions, answer.photo.name
+        decisions = self._thresholds.decide(predictions.confidence, predictions.first).tolist()
+        lines = prediction_lines(predictions, [name] * len(predictions), self._classes, decisions)
+        if self._detections is None:
+            yield from lines
+        elif not len(predictions):
+            yield *split_path(name), "", None, "", None, "", None, None
+        else:
+            for number, (line, detection) in enumerate(zip(lines, self._detections[name], strict=True), start=1):
+                yield *line, number, detection.confidence
+
+    def as_frame(self, answers: Iterable[Answer]) -> "pd.DataFrame":
+        """Give the lines as a data frame."""
+        import pandas as pd
+
+        frame = pd.DataFrame.from_records(list(self.lines(answers)), columns=list(self.columns))
+        return frame.astype({"confidence": "float64", "margin": "float64"})
+
+    def write(self, folder: Path, answers: Iterable[Answer]) -> None:
+        """Write the lines into ``predictions.csv``, whole or not at all."""
+        with told_if_open(folder / PREDICTIONS_FILE), written_aside(folder / PREDICTIONS_FILE) as path:
+            write_table(path, self.columns, self.lines(answers))
+
+    def write_parquet(self, folder: Path, answers: Iterable[Answer]) -> None:
+        """Write the lines into ``predictions.parquet``, whole or not at all."""
+        with told_if_open(folder / PARQUET_FILE), written_aside(folder / PARQUET_FILE) as path:
+            self.as_frame(answers).to_parquet(path, index=False)
+
+
+def write_unreadable(folder: Path, unreadable: Iterable[tuple[str, str]]) -> None:
+    """List the photos that could not be read, and why."""
+    with told_if_open(folder / UNREADABLE_FILE):
+        write_csv(folder / UNREADABLE_FILE, ("path", "reason"), unreadable)
+
+
+@contextmanager
+def told_if_open(path: Path) -> Iterator[None]:
+    """Say what to do if a file cannot be written since another program holds it open, as Excel does on Windows.
+
+    Raises
+    ------
+    DataError
+        If that may be so.
+    """
+    try:
+        yield
+    except RunFileError as error:
+        if not error.is_not_allowed:
+            raise
+        raise DataError(
+            f"{path}: the file cannot be written ({error.strerror}). If it is open in Excel or another program, close "
+            "it there and start again: what was predicted is kept.",
+            path,
+        ) from error

@@ -1,0 +1,120 @@
+"""What a run shows to people and other programs: labels, figures, the exported model, and what it thinks of photos."""
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from camera_trap_al import __version__
+from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
+from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
+from camera_trap_al.deep_learning.network_graph import PhotoNetwork, keep_network_graph
+from camera_trap_al.exceptions import DataError, RunFileError
+from camera_trap_al.export import export_model
+from camera_trap_al.interchange.recognitions import write_recognitions
+from camera_trap_al.predictions import PREDICTIONS_FILE, RECOGNITIONS_FILE, Predictions, write_predictions
+from camera_trap_al.run_store import Artefact, RunStore
+
+__all__ = ["publish", "publish_pool"]
+
+logger = logging.getLogger(__name__)
+
+
+def publish(env: ActiveLearningEnvironment, store: RunStore) -> None:
+    """Bring everything up to date before a question: labels, figures, the exported model, what it thinks."""
+    store.write_labels()
+    report = env.evaluate()
+    if report is not None:
+        size = len(env.pools.labelled)
+        report.save(store.folder / "test_results" / f"train_set_size_{size}")
+        store.record_evaluation(size, report.to_dict())
+        logger.info("Validation with %d labels: accuracy %.3f, macro F1 %.3f", size, report.accuracy, report.macro_f1)
+    if isinstance(env.embedder, EmbeddingTrainer):
+        export_model(
+            store.folder / "export",
+            env.embedder,
+            env.fitted(),
+            env.dataset.classes,
+            labels_per_class=_labels_per_class(env),
+            graph=keep_network_graph(PhotoNetwork(env.embedder), store),
+            calibration=env.calibrated.calibration.to_dict(),
+            thresholds=env.calibrated.thresholds.to_dict(),
+            validation=None if report is None else report.to_dict(),
+        )
+    if env.config.predict_pool == "rounds":
+        publish_pool(env, store)
+    elif env.config.predict_pool == "end" and not env.why_finished():
+        _publish_candidates(env, store)
+
+
+def _labels_per_class(env: ActiveLearningEnvironment) -> dict[str, int]:
+    counts = np.bincount(env.dataset.targets[env.pools.labelled], minlength=len(env.dataset.classes))
+    return dict(zip(env.dataset.classes, counts.tolist(), strict=True))
+
+
+def _publish_candidates(env: ActiveLearningEnvironment, store: RunStore) -> None:
+    """Write what the model thinks of the candidates, which are embedded already, unless all are predicted."""
+    if _are_there(store, env.prediction_lineage(env.pools.unlabelled)):
+        return
+    try:
+        lineage = env.prediction_lineage(env.candidates, exactly=env.embedder.is_always_exact)
+        _write(env, store, env.predict_candidates, lineage)
+    except RunFileError as error:
+        if not error.is_not_allowed:
+            raise
+        logger.warning("%s is open in another program and stays as it was; it is written again later.", error.path)
+
+
+def publish_pool(env: ActiveLearningEnvironment, store: RunStore) -> None:
+    """Write what the model thinks of every unlabelled photo.
+
+    Raises
+    ------
+    DataError
+        If a file that people read may not be written, as when Excel holds it open.
+    """
+    try:
+        _write(env, store, env.predict_pool, env.prediction_lineage(env.pools.unlabelled))
+    except RunFileError as error:
+        if not error.is_not_allowed:
+            raise
+        raise DataError(
+            f"{error.path}: the file cannot be written ({error.strerror}). If it is open in Excel or another program, "
+            "close it there and start again: what was predicted is kept.",
+            error.path,
+        ) from error
+
+
+def _write(
+    env: ActiveLearningEnvironment,
+    store: RunStore,
+    predict: Callable[[], Predictions],
+    lineage: Mapping[str, Any],
+) -> None:
+    """Predict and write the files for people and for Timelapse, unless they are there already."""
+    if _are_there(store, lineage):
+        return
+    predictions = predict()
+    env.save(store)
+    writers = {PREDICTIONS_FILE: _write_table, RECOGNITIONS_FILE: _write_recognitions}
+    store.save([Artefact(file, lineage, partial(write, env, predictions)) for file, write in writers.items()])
+    logger.info("Predictions of %d photos: %s", len(predictions), store.folder / PREDICTIONS_FILE)
+
+
+def _are_there(store: RunStore, lineage: Mapping[str, Any]) -> bool:
+    return all(store.lineage_of(file) == lineage for file in (PREDICTIONS_FILE, RECOGNITIONS_FILE))
+
+
+def _write_table(env: ActiveLearningEnvironment, predictions: Predictions, path: Path) -> None:
+    catalogue, decisions = env.dataset.catalogue, env.calibrated.decide(predictions)
+    write_predictions(path, predictions, catalogue.paths, catalogue.classes, decisions)
+
+
+def _write_recognitions(env: ActiveLearningEnvironment, predictions: Predictions, path: Path) -> None:
+    photos = (env.dataset.catalogue.paths[row] for row in predictions.rows.tolist())
+    info = {"classifier": f"camera_trap_al {__version__}, {env.config.embedding_arch}"}
+    ids, probabilities = predictions.class_ids, predictions.probabilities
+    write_recognitions(path, photos, env.dataset.classes, ids, probabilities, info=info)
