@@ -1,21 +1,33 @@
 """Photos in, their likeliest classes out: decoded in threads while the network works."""
 
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from camera_trap_al.exceptions import DataError
-from camera_trap_al.images import ImageArray, Squeeze, read_crops, read_photo, squeeze
+from camera_trap_al.images import ImageArray, Squeeze, read_crops, read_photo
 from camera_trap_al.inference.networks import Network
 from camera_trap_al.inference.photos import PhotoToClassify
 from camera_trap_al.parallel import mapped_ahead
 from camera_trap_al.predictions import Predictions
 
-__all__ = ["Answer", "Classification"]
+__all__ = ["Answer", "Classification", "squeeze_of_training"]
 
 BATCHES_AHEAD = 2
 TRIES = 2  # of reading a photo: a network drive may miss once
+
+
+def squeeze_of_training() -> Squeeze:
+    """Give the function that resized the photos of the run: another one makes other pixels, and so other answers.
+
+    Without torch, Pillow's has to do, whose pixels differ by one level in one of three thousand.
+    """
+    try:
+        from camera_trap_al.deep_learning.transforms import squeeze
+    except ImportError:
+        from camera_trap_al.images import squeeze
+    return squeeze
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +71,7 @@ class Classification:
     batch_size: int
     threads: int
     padding: float = 0.1
-    squeeze: Squeeze = squeeze
+    squeeze: Squeeze = field(default_factory=squeeze_of_training)
 
     def answers(self, photos: Iterable[PhotoToClassify]) -> Generator[list[Answer]]:
         """Classify photos, about a batch at a time; the answers come in the order of the photos.

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from camera_trap_al.calibration import expected_calibration_error, with_temperature
+from camera_trap_al.config import RunConfig
+from camera_trap_al.deep_learning.calibrated_classifier import CalibratedClassifier
+from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
+from camera_trap_al.deep_learning.embedding_table import EmbeddingTable
+from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
+from camera_trap_al.photo_folders import Catalogue
+from camera_trap_al.pools import UNLABELLED, Pools, Role
+
+CLASSES = ("deer", "fox", "wolf")
+N_TRAIN, N_POOL, N_VALIDATION = 60, 400, 300
+PARAMS = {"max_iter": 300, "learning_rate_init": 0.01}
+
+
+def made(n_validation=N_VALIDATION, accept_error=0.05, seed=0):
+    """Clouds that overlap, so that a network that knows 60 photos by heart is too sure of the others."""
+    rng = np.random.default_rng(seed)
+    roles = np.repeat([Role.TRAIN, Role.UNLABELLED, Role.VALIDATION], [N_TRAIN, N_POOL, n_validation]).astype(np.int8)
+    truth = rng.integers(0, 3, len(roles))
+    targets = np.where(roles == Role.UNLABELLED, UNLABELLED, truth)
+    paths = [f"{CLASSES[truth[row]]}/camera_{row % 7}/{row}.jpg" for row in range(len(roles))]
+    pools = Pools(roles, targets, np.zeros(len(roles), np.bool_))
+    dataset = ExtendedImageFolder(Catalogue({}, CLASSES, paths, pools), image_cache="off")
+    embeddings = (2 * np.eye(3, 6)[truth] + rng.normal(0, 1, (len(roles), 6))).astype(np.float32)
+    table = EmbeddingTable(len(roles))
+    rows = np.arange(len(roles))
+    table.put(rows, embeddings, np.ones(len(roles), np.uint64), "network")
+    config = RunConfig(seed=1, classifier_params=PARAMS, accept_error=accept_error)
+    labelled, candidates = pools.labelled, pools.unlabelled
+    fitted = FittedClassifier.fit(
+        config, table.of(labelled), targets[labelled], table.of(candidates), len(CLASSES), {"network": "network"}
+    )
+    model = CalibratedClassifier.make(fitted, dataset, table, pools.validation, candidates, config)
+    return model, table, truth, pools
+
+
+def test_validation_photos_make_confidence_true():
+    model, table, truth, pools = made()
+    assert (model.calibration.source, model.calibration.n_photos) == ("validation", N_VALIDATION)
+    others = pools.unlabelled  # which it was not calibrated on
+    raw, calibrated = model.fitted.probabilities(table.of(others)), model.probabilities(table.of(others))
+    before, after = (expected_calibration_error(each, truth[others]) for each in (raw, calibrated))
+    assert before > 0.1 and after < before / 2
+    np.testing.assert_array_equal(raw.argmax(axis=1), calibrated.argmax(axis=1))
+    np.testing.assert_array_equal(calibrated, with_temperature(raw, model.calibration.temperature))
+
+
+def test_accepted_photos_are_mostly_right_and_the_rest_is_not_accepted():
+    model, table, truth, pools = made(accept_error=0.1)
+    predictions = model.predict(pools.unlabelled, table.of(pools.unlabelled))
+    decisions = np.array(model.decide(predictions))
+    is_accepted = decisions == "accept"
+    assert set(decisions) >= {"accept", "review"}
+    assert is_accepted.sum() > 20
+    wrong = (predictions.first != truth[pools.unlabelled])[is_accepted].mean()
+    assert wrong < 0.1 + 3 * np.sqrt(0.1 * 0.9 / is_accepted.sum()), "0.1 is wanted, and chance may add to it"
+    assert wrong < (predictions.first != truth[pools.unlabelled]).mean()
+
+
+@pytest.mark.parametrize("n_validation", [0, 1])
+def test_without_validation_photos_labelled_ones_are_judged_out_of_fold_and_nothing_is_decided(n_validation):
+    model, table, truth, pools = made(n_validation)
+    assert (model.calibration.source, model.calibration.n_photos) == ("out of fold", N_TRAIN)
+    others = pools.unlabelled
+    raw, calibrated = model.fitted.probabilities(table.of(others)), model.probabilities(table.of(others))
+    assert expected_calibration_error(calibrated, truth[others]) < expected_calibration_error(raw, truth[others])
+    assert "no validation or audit photos" in model.thresholds.why_none
+    assert set(model.decide(model.predict(others, table.of(others)))) == {""}
+
+
+def test_too_few_validation_photos_calibrate_and_decide_nothing():
+    model, *_ = made(99)
+    assert model.calibration.source == "validation" and "at least 100 are needed" in model.thresholds.why_none
+
+
+def test_what_predictions_follow_from_is_the_same_for_the_same_and_differs_with_the_wanted_error():
+    assert made()[0].lineage == made()[0].lineage
+    assert made()[0].lineage != made(accept_error=0.2)[0].lineage

@@ -1,0 +1,132 @@
+"""What a run exported, applied to the photos that it predicted itself."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from camera_trap_al import predict, run_active_learning
+from camera_trap_al.exceptions import CheckpointError, ConfigError
+from camera_trap_al.images import squeeze
+from camera_trap_al.inference.networks import onnxruntime_network, torch_network
+from camera_trap_al.model_description import ModelDescription
+
+SETTINGS = {
+    **{"use_pretrained": False, "feat_dim": 8, "seed": 3, "device": "cpu"},
+    **{"embedding_train_num_epochs": 1, "classifier_params": {"max_iter": 100}, "active_batch": 2, "max_labels": 2},
+}
+
+
+@pytest.fixture(scope="module", params=["triplet", "softmax"])
+def a_run(request, tmp_path_factory, sixteen_pixels):
+    """Run folder, and the folder of unlabelled photos, of a run with eight photos of each of two colours."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("run")
+    rng = np.random.default_rng(0)
+    for role, n_photos in (("train", 4), ("unlabelled", 8), ("validation", 4)):
+        for species, hue in (("fox", (200, 90, 30)), ("jay", (40, 80, 190))):
+            for number in range(n_photos):
+                noise = rng.integers(0, 60, (6, 8, 3))
+                place = f"{species}" if role != "unlabelled" else f"site_{number % 2}"
+                path = folder / role / place / f"{species}_{number}.jpg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pixels = np.clip(np.array(hue) + noise, 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).resize((300, 260), Image.Resampling.BICUBIC).save(path, quality=95)
+    (folder / "train" / "wolf").mkdir()  # a class without a label
+    run_active_learning(
+        folder / "train",
+        folder / "unlabelled",
+        folder / "validation",
+        output_dir=folder / "run",
+        embedding_loss_type=request.param,
+        label_source=lambda query: [Path(path).name.partition("_")[0] for path in query.paths],
+        **SETTINGS,
+    )
+    return folder / "run", folder / "unlabelled"
+
+
+def rows_of(file):
+    with file.open(newline="", encoding="utf-8") as lines:
+        return {(line["RelativePath"], line["File"]): line for line in csv.DictReader(lines)}
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "torch"])
+def test_predictions_are_those_of_the_run(a_run, engine, tmp_path):
+    run, photos = a_run
+    predict(run / "export", photos, output_dir=tmp_path / "out", engine=engine)
+    of_run, found = rows_of(run / "predictions.csv"), rows_of(tmp_path / "out" / "predictions.csv")
+    assert len(of_run) == 14 and of_run.keys() <= found.keys() and len(found) == 16
+    for photo, line in of_run.items():
+        assert found[photo]["Species"] == line["Species"]
+        assert float(found[photo]["confidence"]) == pytest.approx(float(line["confidence"]), abs=2e-4)
+
+
+def test_engines_agree(a_run):
+    run, _ = a_run
+    description = ModelDescription.read(run / "export")
+    rng = np.random.default_rng(1)
+    images = np.stack([squeeze(rng.integers(0, 256, (9, 9, 3), np.uint8)) for _ in range(7)])
+    before = torch.random.get_rng_state()
+    by_torch = torch_network(run / "export", description, "cpu")(images)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    by_onnxruntime = onnxruntime_network(run / "export", description, "cpu")(images)
+    np.testing.assert_allclose(by_torch, by_onnxruntime, atol=1e-4)
+    assert (by_torch[:, description.classes.index("wolf")] == 0).all()
+
+
+def test_what_the_export_says_of_itself(a_run):
+    run, _ = a_run
+    description = ModelDescription.read(run / "export")
+    assert description.classes == ("fox", "jay", "wolf") and description.labelled_classes == ("fox", "jay")
+    assert description.training["labels"] == 10 and description.training["labels_per_class"]["wolf"] == 0
+    assert description.calibration["source"] == "validation" and description.calibration["n_photos"] == 8
+    assert "at least 100 are needed" in description.thresholds["why_none"]
+    metrics = json.loads((run / "test_results" / "train_set_size_10" / "metrics.json").read_text())
+    assert metrics["temperature"] == description.calibration["temperature"]
+    assert (
+        0 <= metrics["expected_calibration_error"] <= 1 and 0 <= metrics["expected_calibration_error_calibrated"] <= 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("embedding_model_weights.pt", b"no network"),
+        ("embedding_model_weights.pt", None),
+        ("embedding_scaler.npz", b"no arrays"),
+        ("dataset_mean.npy", None),
+        ("classifier.onnx", b"no model"),
+    ],
+)
+def test_the_torch_engine_tells_a_missing_or_foreign_file(a_run, tmp_path, name, content):
+    run, photos = a_run
+    export = tmp_path / "export"
+    export.mkdir()
+    for file in (run / "export").iterdir():
+        (export / file.name).write_bytes(file.read_bytes())
+    (export / name).unlink() if content is None else (export / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=name):
+        predict(export, photos, engine="torch")
+    predict(export, photos)  # model.onnx needs none of them
+
+
+def test_the_torch_engine_tells_a_network_of_other_classes(a_run, tmp_path):
+    run, photos = a_run
+    export = tmp_path / "export"
+    export.mkdir()
+    for file in (run / "export").iterdir():
+        (export / file.name).write_bytes(file.read_bytes())
+    saved = torch.load(export / "embedding_model_weights.pt", weights_only=True)
+    torch.save(saved | {"classes": ["a", "b", "c"]}, export / "embedding_model_weights.pt")
+    with pytest.raises(CheckpointError, match="classes are not those"):
+        predict(export, photos, engine="torch")
+
+
+def test_a_device_that_torch_does_not_know_is_told(a_run):
+    run, photos = a_run
+    with pytest.raises(ConfigError, match="device"):
+        predict(run / "export", photos, engine="torch", device="abacus")
