@@ -18,7 +18,7 @@ def test_every_figure_is_printed_with_its_bound_and_verdict() -> None:
         "with a sleeper 0.5 times as fast as decoding, of the slower",
         "with a sleeper 1 times as fast as decoding, of the slower",
         "with a sleeper 2 times as fast as decoding, of the slower",
-        "onnxruntime : torch",
+        "onnxruntime : plain eager torch",
         "ratio of these",
     ], answer.stderr
     assert answer.returncode == any(verdict == "NO" for _, verdict in bounded)
