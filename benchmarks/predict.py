@@ -38,7 +38,7 @@ from camera_trap_al.parallel import decoding_threads
 from camera_trap_al.pools import FloatArray
 
 CLASSES = tuple(f"species_{number:02}" for number in range(20))
-COPIES = 10
+COPIES = 30  # fewer photos show how the first batch is waited for
 BATCH = 32
 FEW, MANY = 100, 20_000
 MEMORY_PROGRAM = """
@@ -75,11 +75,11 @@ def exported(folder: Path, arch: str) -> Path:
     return folder
 
 
-def full_size_photos(folder: Path) -> Path:
+def full_size_photos(folder: Path, copies: int) -> Path:
     """Put every full-size photo of the data folder into a folder several times."""
     data = Path(os.environ["CAMERA_TRAP_AL_DATA"]) / "camera_trap_fullsize"
     photos = sorted(path for path in data.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
-    for copy in range(COPIES):
+    for copy in range(copies):
         (folder / str(copy)).mkdir(parents=True)
         for photo in photos:
             (folder / str(copy) / photo.name).symlink_to(photo)
@@ -184,11 +184,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", default="resnet18", help="network of the speeds (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="medians are of so many (default: %(default)s)")
+    parser.add_argument("--copies", type=int, default=COPIES, help="of each full-size photo (default: %(default)s)")
     parser.add_argument("--many", type=int, default=MANY, help="photos of the memory (default: %(default)s)")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        export, photos = exported(folder / "export", chosen.arch), full_size_photos(folder / "photos")
+        export, photos = exported(folder / "export", chosen.arch), full_size_photos(folder / "photos", chosen.copies)
         repeats = [repeat(export, photos, chosen.arch) for _ in range(chosen.repeats)]
         tiny = exported(folder / "tiny", "shufflenet_v2_x0_5")
         few, many = (peak_memory(tiny, folder, n_photos) for n_photos in (FEW, chosen.many))
