@@ -8,6 +8,7 @@ from pathlib import Path
 from camera_trap_al.cli_options import FunctionOptions
 from camera_trap_al.exceptions import CameraTrapALError
 from camera_trap_al.inference import predict
+from camera_trap_al.inference.settings import output_folder
 from camera_trap_al.labelling.dialogue import say, say_table
 
 __all__ = ["add_options", "run"]
@@ -42,16 +43,18 @@ def run(chosen: argparse.Namespace) -> None:
     """
     logging.getLogger(__package__).setLevel(logging.INFO)
     options = _options()
-    images = chosen.images[0] if len(chosen.images) == 1 and Path(chosen.images[0]).is_dir() else chosen.images
+    is_folder = len(chosen.images) == 1 and not Path(chosen.images[0]).is_file()
+    images = chosen.images[0] if is_folder else chosen.images
     try:
         frame = predict(chosen.export_dir, images, **options.given(chosen))
     except CameraTrapALError as error:
         raise CameraTrapALError(options.named_as_typed(str(error))) from error
-    counts = frame["Species"].value_counts()
+    counts = frame.loc[frame["Species"] != "", "Species"].value_counts()
     if len(counts):
         say_table(("Species", "Photos" if chosen.detections is None else "Animals"), list(counts.items()))
-    if chosen.output_dir is not None:
-        say(f"The results are in {Path(chosen.output_dir).absolute()}")
+    folder = output_folder(chosen.output_dir, chosen.shard)
+    if folder is not None:
+        say(f"The results are in {folder}")
 
 
 def _options() -> FunctionOptions:

@@ -34,6 +34,7 @@ __all__ = [
     "WeightsUnavailableError",
 ]
 
+IN_THE_WAY = {errno.EEXIST, errno.EISDIR, errno.ENOTDIR}
 NOT_ALLOWED = {errno.EACCES, errno.EPERM}
 MOST_WINDOWS_TAKES = 259  # characters of a path, unless long paths are switched on
 LONGEST_NAME = 255  # bytes, on most drives
@@ -165,8 +166,8 @@ class RunFileError(CameraTrapALError, OSError):
     def __str__(self) -> str:
         what, advice = self._told()
         return (
-            f"{self.path}: cannot be used, since {what}. {advice}, and start again with the same settings: the run "
-            "goes on, and no label is lost."
+            f"{self.path}: cannot be used, since {what}. {advice}, and start again with the same settings: it goes "
+            "on where it was, and nothing is lost."
         )
 
     def _told(self) -> tuple[str, str]:
@@ -190,6 +191,11 @@ class RunFileError(CameraTrapALError, OSError):
                 f"that is not allowed ({self.strerror})",
                 "Close the programs that have it open, such as Excel, and see to it that you may write to its folder",
             )
+        if self.errno in IN_THE_WAY:
+            return (
+                f"something of another kind is in its way ({self.strerror})",
+                "Rename what lies there under this name, or under that of a folder above it",
+            )
         return (
             f"its drive does not answer as it should ({self.strerror})",
             "Look whether the drive is connected, and the folder still there under this name",
@@ -205,7 +211,7 @@ class DiskFullError(RunFileError):
     def __str__(self) -> str:
         return (
             f"{self.path}: cannot be written, since {self.strerror}. Make room there and start again with the same "
-            "settings: the run goes on, and no label is lost."
+            "settings: it goes on where it was, and nothing is lost."
         )
 
 

@@ -11,7 +11,15 @@ from typing import Any, Self
 from camera_trap_al.exceptions import CheckpointError
 from camera_trap_al.files import sha256_of, written_aside
 
-__all__ = ["DESCRIPTION_FILE", "FORMAT_VERSION", "MODEL_FILE", "ModelDescription", "schema", "unusable"]
+__all__ = [
+    "DESCRIPTION_FILE",
+    "FORMAT_VERSION",
+    "MODEL_FILE",
+    "ModelDescription",
+    "check_is_there",
+    "schema",
+    "unusable",
+]
 
 DESCRIPTION_FILE = "model.json"
 MODEL_FILE = "model.onnx"
@@ -109,7 +117,7 @@ class ModelDescription:
         return description
 
     def _check_model_file(self, path: Path) -> None:
-        _check_is_there(path)
+        check_is_there(path)
         with _told(path):
             is_the_one = sha256_of(path) == self.model["sha256"]
         if not is_the_one:
@@ -133,7 +141,7 @@ def schema() -> dict[str, Any]:
 
 
 def _read_json(path: Path) -> Any:
-    _check_is_there(path)
+    check_is_there(path)
     try:
         with _told(path):
             return json.loads(path.read_text(encoding="utf-8"))
@@ -153,7 +161,8 @@ def _told(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_is_there(path: Path) -> None:
+def check_is_there(path: Path) -> None:
+    """Raise `CheckpointError` if a file of an export is missing."""
     if not path.is_file():
         raise CheckpointError(
             f"{path}: there is no such file. The folder of an exported model is wanted, which is the folder export of "

@@ -25,6 +25,7 @@ __all__ = [
     "Catalogue",
     "FolderScan",
     "class_of",
+    "is_text",
     "new_catalogue",
     "scan_data_folders",
     "scan_folder",
@@ -121,11 +122,11 @@ def scan_folder(root: Path, *, top_level: bool = False) -> FolderScan:
     try:
         with os.scandir(root) as entries:
             folders = sorted(entry.name for entry in entries if _is_data_folder(entry))
-        if not all(map(_is_text, folders)):
-            skipped[NOT_TEXT] = sum(not _is_text(name) for name in folders)
-            folders = [name for name in folders if _is_text(name)]
+        if not all(map(is_text, folders)):
+            skipped[NOT_TEXT] = sum(not is_text(name) for name in folders)
+            folders = [name for name in folders if is_text(name)]
         for path in _walk(root):
-            suffix = os.path.splitext(path)[1].lower() if _is_text(path) else NOT_TEXT  # noqa: PTH122  1e6 paths: no objects
+            suffix = os.path.splitext(path)[1].lower() if is_text(path) else NOT_TEXT  # noqa: PTH122  1e6 paths: no objects
             if suffix in PHOTO_SUFFIXES:
                 photos.append(path)
             else:
@@ -141,7 +142,8 @@ def scan_folder(root: Path, *, top_level: bool = False) -> FolderScan:
     return FolderScan(root, tuple(usable), tuple(folders), dict(skipped), len(photos) - len(usable))
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
+    """Tell whether a file name can be written into a CSV and a database: Linux allows any bytes in one."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -167,7 +169,10 @@ def _walk(root: Path) -> Iterator[str]:
 def _is_data_folder(entry: os.DirEntry[str]) -> bool:
     if not entry.is_dir() or _is_hidden(entry) or entry.name.casefold() in FOLDERS_MADE_BY_TIMELAPSE:
         return False
-    return not Path(entry.path, RUN_DATABASE).exists()
+    try:
+        return not Path(entry.path, RUN_DATABASE).exists()
+    except PermissionError:  # told when the folder itself is looked into
+        return True
 
 
 def _is_hidden(entry: os.DirEntry[str]) -> bool:

@@ -97,7 +97,7 @@ def share(most: float = 1) -> Rule:
 def part_of(value: Any) -> str | None:
     """Accept (i, n), part i of n parts counted from 1."""
     is_pair = isinstance(value, tuple | list) and len(value) == 2 and not any(map(whole(1), value))
-    return None if is_pair and value[0] <= value[1] else "(i, n), part i of n parts counted from 1, such as (1, 10)"
+    return None if is_pair and value[0] <= value[1] else "part i of n parts, with i from 1 to n"
 
 
 def one_of(names: Collection[str]) -> Rule:

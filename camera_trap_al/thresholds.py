@@ -147,6 +147,16 @@ class Thresholds:
             ]
         )
 
+    @property
+    def why_no_accept(self) -> str:
+        """If no photo can be accepted unseen, a sentence that says why; else ""."""
+        if any(each.accept for each in (self.everywhere, *self.of_class.values())):
+            return ""
+        return self.why_none or (
+            f"No photo can be accepted unseen: also of the surest {self.source} photos more than "
+            f"{self.wanted_error:.0%} are wrong. More labels help, or a larger accept_error."
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything but `classes` as plain values for JSON."""
         return {
@@ -156,6 +166,7 @@ class Thresholds:
             "everywhere": self.everywhere.to_dict(),
             "of_class": {name: each.to_dict() for name, each in self.of_class.items()},
             "why_none": self.why_none,
+            "why_no_accept": self.why_no_accept,
         }
 
     @classmethod

@@ -1,5 +1,7 @@
 """An export whose model is known through and through: it says of which colour a photo is."""
 
+import json
+
 import numpy as np
 import onnx
 from onnx import numpy_helper
@@ -38,6 +40,7 @@ def write_model(folder, *, classes=CLASSES, weights=WEIGHTS, thresholds=None):
     model.graph.initializer.extend(
         [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(HAS_LABELS[: len(classes)], "has_labels")]
     )
+    onnx.helper.set_model_props(model, {"classes": json.dumps(classes)})
     onnx.checker.check_model(model)
     (folder / MODEL_FILE).write_bytes(model.SerializeToString())
     describe(folder, classes=classes, thresholds=thresholds or no_thresholds(classes))

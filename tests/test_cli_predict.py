@@ -63,9 +63,11 @@ def test_a_setting_arrives_as_it_was_typed(settings_of, words, name, value):
     assert settings_of("export", "photos", *words)[1][name] == value
 
 
-def test_a_folder_is_a_folder_and_anything_else_a_list(settings_of, tmp_path):
+def test_one_file_or_several_paths_are_a_list_and_anything_else_a_folder(settings_of, tmp_path):
     assert settings_of("export", str(tmp_path))[0] == ("export", str(tmp_path))
-    assert settings_of("export", "a.jpg")[0] == ("export", ["a.jpg"])
+    assert settings_of("export", "not there")[0] == ("export", "not there")
+    (tmp_path / "a.jpg").touch()
+    assert settings_of("export", str(tmp_path / "a.jpg"))[0] == ("export", [str(tmp_path / "a.jpg")])
     assert settings_of("export", "a.jpg", "b.jpg")[0] == ("export", ["a.jpg", "b.jpg"])
 
 

@@ -36,7 +36,7 @@ from camera_trap_al.run_store import RunStore
 
 pytestmark = pytest.mark.usefixtures("sixteen_pixels", "in_little_time")
 LOADED = "Labels were loaded successfully"
-GOES_ON = "start again with the same settings: the run goes on, and no label is lost."
+GOES_ON = "start again with the same settings: it goes on where it was, and nothing is lost."
 BIN = "new_labels_bin"
 HERE = Path(__file__).parent
 

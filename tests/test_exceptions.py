@@ -13,8 +13,10 @@ from camera_trap_al.exceptions import (
     EmptyPoolError,
     LabelFault,
     LabelFileError,
+    RunFileError,
     WeightsUnavailableError,
 )
+from camera_trap_al.files import make_folder
 
 PATH = Path("somewhere")
 
@@ -81,3 +83,11 @@ def test_a_label_file_error_lists_every_fault():
     error = LabelFileError("Two faults.", faults)
     assert error.faults == tuple(faults)
     assert str(error) == "Two faults.\n  - row 2, a: Bad. Mend it.\n  - b: Missing. Add it."
+
+
+def test_a_file_in_the_place_of_a_folder_is_told(tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(RunFileError, match=r"something of another kind is in its way .* Rename what lies there"):
+        make_folder(tmp_path / "out" / "shard")
+    with pytest.raises(RunFileError, match="something of another kind is in its way"):
+        make_folder(tmp_path / "out")

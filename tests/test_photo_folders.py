@@ -1,6 +1,9 @@
+import errno
 import os
+import re
 import shutil
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -276,3 +279,18 @@ def test_without_a_training_folder_the_classes_are_those_that_are_named(photo_fo
 def test_classes_beside_the_training_folder_may_be_in_the_validation_folder(photo_folders):
     touch(photo_folders.validation, "owl/11.jpg")
     scan_data_folders(*photo_folders, ["owl"])
+
+
+def test_a_folder_that_may_not_be_looked_into_is_named_itself(tmp_path, monkeypatch):
+    """As the super-user may look into any, the operating system is stood in for."""
+    touch(tmp_path, "a/1.jpg", "closed/2.jpg")
+    closed, scandir, exists = str(tmp_path / "closed"), os.scandir, Path.exists
+
+    def refuse(path):
+        if str(path).startswith(closed):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", lambda path: refuse(path) or scandir(path))
+    monkeypatch.setattr(Path, "exists", lambda path: refuse(path) or exists(path))
+    with pytest.raises(DataError, match=rf"^{re.escape(closed)}: the folder cannot be read \(Permission denied\)"):
+        scan_folder(tmp_path)

@@ -168,6 +168,17 @@ def test_where_there_are_none_a_sentence_says_why_and_nothing_is_decided(n: int,
     assert thresholds.decide(np.array([1.0, 0.1], np.float32), np.array([0, 3])).tolist() == ["", ""]
 
 
+def test_if_too_many_of_the_surest_are_wrong_a_sentence_says_that_nothing_can_be_accepted() -> None:
+    probabilities = np.full((200, 2), [0.9, 0.1], np.float32)
+    half_wrong = find_thresholds(probabilities, np.arange(200) % 2, CLASSES[:2], source="validation")
+    assert half_wrong.why_none == ""
+    assert "surest validation photos more than 5% are wrong" in half_wrong.why_no_accept
+    assert half_wrong.to_dict()["why_no_accept"] == half_wrong.why_no_accept
+    all_right = find_thresholds(probabilities, np.zeros(200, np.int64), CLASSES[:2], source="validation")
+    assert all_right.why_no_accept == ""
+    assert found(99).why_no_accept == found(99).why_none
+
+
 def test_a_hundred_photos_are_enough() -> None:
     assert found(100).why_none == ""
 

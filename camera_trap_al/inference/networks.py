@@ -1,5 +1,6 @@
 """The exported model as a function of photos, run by onnxruntime or by torch."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,13 @@ import numpy as np
 from camera_trap_al.exceptions import CheckpointError, ConfigError
 from camera_trap_al.files import read_arrays
 from camera_trap_al.images import ImageArray
-from camera_trap_al.model_description import DESCRIPTION_FILE, MODEL_FILE, ModelDescription, unusable
+from camera_trap_al.model_description import (
+    DESCRIPTION_FILE,
+    MODEL_FILE,
+    ModelDescription,
+    check_is_there,
+    unusable,
+)
 from camera_trap_al.pools import FloatArray
 
 __all__ = ["Network", "onnxruntime_network", "torch_network"]
@@ -52,6 +59,9 @@ def onnxruntime_network(folder: Path, description: ModelDescription, device: str
     if wanted.shape[-1] != len(description.classes):
         n_named = len(description.classes)
         raise unusable(path, f"it tells {wanted.shape[-1]} classes apart, and {DESCRIPTION_FILE} names {n_named}")
+    names = session.get_modelmeta().custom_metadata_map.get("classes")
+    if names != json.dumps(list(description.classes), ensure_ascii=False):
+        raise unusable(path, f"its classes are not those that {DESCRIPTION_FILE} names, or in another order")
 
     def network(images: ImageArray) -> FloatArray:
         probabilities: FloatArray = session.run(None, {"images": images})[0]
@@ -66,7 +76,14 @@ def torch_network(folder: Path, description: ModelDescription, device: str | Non
     Any `device` of torch can be used.
     """
     from camera_trap_al.calibration import with_temperature
-    from camera_trap_al.deep_learning.exported_network import load_exported_network
+
+    try:
+        from camera_trap_al.deep_learning.exported_network import load_exported_network
+    except ImportError as error:
+        raise ConfigError(
+            "engine='torch' needs PyTorch, which is not installed: pip install torch torchvision. "
+            "engine='onnxruntime' gives the same answers without it."
+        ) from error
 
     embed = load_exported_network(folder, description, device)
     scaler = _read_scaler(folder / SCALER_FILE)
@@ -104,6 +121,7 @@ def onnxruntime_session(path: Path, device: str | None, threads: int = 0) -> Any
 def _read_scaler(path: Path) -> Any:
     from camera_trap_al.classifier import EmbeddingScaler
 
+    check_is_there(path)
     try:
         return EmbeddingScaler.from_arrays(read_arrays(path))
     except (OSError, ValueError) as error:  # DataError, of a scaler that lacks something, is a ValueError
@@ -114,6 +132,7 @@ def _self_contained(path: Path) -> bytes:
     """Read an ONNX file that refers to no other file: such a reference could lead to any file of this computer."""
     from onnx import ModelProto, TensorProto
 
+    check_is_there(path)
     try:
         content = path.read_bytes()
         model = ModelProto.FromString(content)

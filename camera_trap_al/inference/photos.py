@@ -2,8 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,18 @@ from typing import Any
 from camera_trap_al.exceptions import ConfigError, DataError
 from camera_trap_al.images import Box
 from camera_trap_al.interchange.megadetector import Detection, DetectionFile, choose_detections
-from camera_trap_al.interchange.megadetector_paths import match_detections
-from camera_trap_al.photo_folders import PHOTO_SUFFIXES, scan_folder
+from camera_trap_al.interchange.megadetector_paths import MatchedDetections, match_detections
+from camera_trap_al.photo_folders import PHOTO_SUFFIXES, is_text, scan_folder
+from camera_trap_al.rules import answers_yes
 
 __all__ = ["Images", "PhotoSet", "PhotoToClassify", "find_photos", "with_detections"]
 
 logger = logging.getLogger(__name__)
+
+NO_ANIMAL = "no animal was detected"
+NO_ENTRY = "the detection file has no entry of the photo"
+UNREADABLE_TO_DETECTOR = "the detector could not read the photo"
+UNUSABLE_DETECTION = "what was detected cannot be used"
 
 Images = str | PathLike[str] | Iterable[str | PathLike[str]]
 """A folder of photos, or the photos themselves."""
@@ -53,11 +59,18 @@ class PhotoSet(Sequence[PhotoToClassify]):
         Path of each photo, separated by ``/``.
     detections
         What is classified of each photo, by name, nothing where a photo is missing; None if all are taken whole.
+    doubts
+        Why a photo with nothing to classify may show an animal all the same, by name.
     """
 
     root: Path
     names: Sequence[str]
     detections: Mapping[str, Sequence[Detection]] | None = None
+    doubts: Mapping[str, str] = field(default_factory=dict)
+
+    def why_nothing(self, name: str) -> str:
+        """Say why there is nothing to classify of a photo."""
+        return self.doubts.get(name, NO_ANIMAL)
 
     def part(self, number: int, of: int) -> "PhotoSet":
         """Give one of `of` parts of nearly the same size, of photos that follow each other; `number` is from 1."""
@@ -87,12 +100,12 @@ def find_photos(images: Images) -> PhotoSet:
     Raises
     ------
     ConfigError
-        If a path is given twice, or the one path given is a file.
+        If a path is given twice or is that of a folder, the one path given is a file, or something is no path.
     DataError
         If the folder cannot be listed, or there is no photo.
     """
     if not isinstance(images, str | PathLike):
-        return _listed(images)
+        return _listed(_paths(images))
     folder = Path(images).expanduser().absolute()
     if folder.is_file():
         raise ConfigError(
@@ -100,6 +113,9 @@ def find_photos(images: Images) -> PhotoSet:
             "with that file alone."
         )
     found = scan_folder(folder, top_level=True)
+    if found.skipped:
+        kinds = ", ".join(f"{n} {suffix or 'without a suffix'}" for suffix, n in sorted(found.skipped.items()))
+        logger.info("Files of other kinds in %s are passed over: %s", folder, kinds)
     if not found.photos:
         others = sum(found.skipped.values())
         raise DataError(
@@ -111,13 +127,32 @@ def find_photos(images: Images) -> PhotoSet:
     return PhotoSet(folder, found.photos)
 
 
-def _listed(images: Iterable[str | PathLike[str]]) -> PhotoSet:
-    names = tuple(Path(image).as_posix() for image in images)
+def _paths(images: Any) -> list[Path]:
+    try:
+        return [Path(image) for image in images]
+    except TypeError as error:
+        raise ConfigError(f"images must be a folder, or a list of paths of photos; got {images!r}.") from error
+
+
+def _listed(paths: Sequence[Path]) -> PhotoSet:
+    names = tuple(path.as_posix() for path in paths)
     if not names:
         raise DataError("images: the list is empty, so there is no photo to name the species of.")
-    (name, times), *_ = Counter(names).most_common(1)
+    (path, times), *_ = Counter(path.absolute() for path in paths).most_common(1)
     if times > 1:
-        raise ConfigError(f"images must list each photo once; got {name!r} {times} times.")
+        raise ConfigError(f"images must list each photo once; got {str(path)!r} {times} times. Leave out the others.")
+    unwritable = [name for name in names if not is_text(name)]
+    if unwritable:
+        raise ConfigError(
+            f"images: no table can hold the name of {unwritable[0]!r}, as it is no text. Rename the file."
+        )
+    others = (path for path in paths if path.suffix.lower() not in PHOTO_SUFFIXES)
+    folders = [path.as_posix() for path in others if answers_yes(path.is_dir)]
+    if folders:
+        raise ConfigError(
+            f"images must be one folder, or a list of photos; {folders[0]!r} in the list is a folder. Give the folder "
+            "that all photos lie in, or call once for each folder, each time with another output_dir."
+        )
     return PhotoSet(Path.cwd(), names)
 
 
@@ -144,8 +179,22 @@ def with_detections(photos: PhotoSet, file: DetectionFile, threshold: float) -> 
         raise DataError(f"{file.path}: none of its entries is of one of the photos. {matched}", file.path)
     logger.info("%s", matched)
     if file.skipped:
-        some = file.skipped[0]
-        message = "%d detections cannot be used and are skipped; the first is of %s: %s"
-        logger.warning(message, len(file.skipped), some.file, some.reason)
+        logger.warning(
+            "%d detections cannot be used and are skipped; the first: %s", len(file.skipped), file.skipped[0]
+        )
     chosen = {name: choose_detections(photo.detections, animals, threshold) for name, photo in matched.by_photo.items()}
-    return replace(photos, detections=chosen)
+    doubts = {name: why for name, why in _doubts(file, matched) if not chosen.get(name)}
+    for why, n_photos in Counter(doubts.values()).items():
+        logger.warning("%d photos are not looked at, so that an animal in them is missed: %s", n_photos, why)
+    return replace(photos, detections=chosen, doubts=doubts)
+
+
+def _doubts(file: DetectionFile, matched: MatchedDetections) -> Iterator[tuple[str, str]]:
+    """Name photos that a detector may have missed an animal in, and why."""
+    yield from ((name, NO_ENTRY) for name in matched.without_entry)
+    with_unusable = {each.file for each in file.skipped}
+    for name, photo in matched.by_photo.items():
+        if photo.failure:
+            yield name, UNREADABLE_TO_DETECTOR
+        elif photo.file in with_unusable:
+            yield name, UNUSABLE_DETECTION

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
+from camera_trap_al.exceptions import DataError
 from camera_trap_al.inference.classification import Classification
 from camera_trap_al.inference.networks import onnxruntime_network, torch_network
 from camera_trap_al.inference.photos import Images, PhotoSet, find_photos, with_detections
-from camera_trap_al.inference.ray_data import classify_on_ray, take_parts
+from camera_trap_al.inference.ray_data import classify_on_ray, need_ray, take_parts
 from camera_trap_al.inference.recognition_file import Recognitions
 from camera_trap_al.inference.results import Results
 from camera_trap_al.inference.settings import PredictionSettings
-from camera_trap_al.inference.tables import UNREADABLE_FILE, AnswerTable, write_unreadable
+from camera_trap_al.inference.tables import UNREADABLE_FILE, AnswerTable, write_skipped, write_unreadable
 from camera_trap_al.interchange.megadetector import read_detections
 from camera_trap_al.logs import run_logging, stage
 from camera_trap_al.model_description import ModelDescription
@@ -60,7 +61,8 @@ def predict(
         A folder, of which every photo at any depth is taken, or a list of photos.
     output_dir
         Where results are written and kept: ``predictions.csv``; ``recognitions.json`` for Timelapse;
-        ``unreadable_images.csv``, the photos that were skipped. None: nothing is written.
+        ``unreadable_images.csv``, the photos that were skipped, and with `detections` ``skipped_detections.csv``. None:
+        nothing is written.
     detections
         A file of MegaDetector: each animal in it is classified, instead of the whole photo, and ``recognitions.json``
         is that file with the classifications added.
@@ -70,7 +72,7 @@ def predict(
         By which share of its sides a detection is enlarged, on each side.
     engine
         What computes: ``"onnxruntime"``; ``"torch"``; or ``"ray"``, which spreads the work over the machines of a Ray
-        cluster, each with onnxruntime, and needs ``pip install camera_trap_al[ray]``.
+        cluster, each with onnxruntime, and needs ``pip install "camera_trap_al[ray]"``.
     device
         ``"cpu"``, ``"cuda"``, or what else the engine knows; None takes a CUDA GPU if the engine can use one.
     batch_size
@@ -86,8 +88,8 @@ def predict(
     A line for each photo that can be read, in the order of their names, or as listed: File, RelativePath, Species,
     confidence (0..1, of the species), second_species, margin (confidence above that of the second), decision
     (``"accept"``, ``"review"`` or ``"label"``; empty where the model has no thresholds). With `detections` a line for
-    each of them, with its number in the photo and detection_confidence, and for a photo without any a line without a
-    species.
+    each of them, with its number in the photo, the most confident first, and detection_confidence; and for a photo
+    without any a line without a species, in which why_no_species says why.
 
     Raises
     ------
@@ -96,7 +98,8 @@ def predict(
     CheckpointError
         If the export folder lacks a file, or its files are damaged or do not belong together.
     DataError
-        If there is no photo, a file or folder cannot be read, or the results cannot be written.
+        If there is no photo or none of them can be read, a file or folder cannot be read, or the results cannot be
+        written.
     """
     settings = PredictionSettings.from_arguments(dict(locals()))
     with run_logging():
@@ -107,12 +110,16 @@ def predict(
             photos = with_detections(photos, detections_file, settings.detection_threshold)
         if settings.shard is not None:
             photos = photos.part(*settings.shard)
-        table = AnswerTable(
-            photos, description.classes, Thresholds.from_dict(description.thresholds, description.classes)
-        )
+        thresholds = Thresholds.from_dict(description.thresholds, description.classes)
+        if thresholds.why_no_accept:
+            logger.info("%s", thresholds.why_no_accept)
+        table = AnswerTable(photos, description.classes, thresholds)
         with Results.open(settings.output_folder, settings.made_by(description)) as results:
+            results.tell_others(photos)
             _classify_missing(settings, description, photos, results)
             _tell_unreadable(photos, results, settings.output_folder)
+            if detections_file is not None and settings.output_folder is not None:
+                write_skipped(settings.output_folder, detections_file.skipped)
             if settings.output_folder is not None:
                 table.write(settings.output_folder, results.answers(photos))
                 recognitions = Recognitions(description, photos, detections_file)
@@ -127,10 +134,12 @@ def _classify_missing(
 ) -> None:
     """Bring the results up to date, keeping each batch as it comes."""
     if settings.engine == "ray":
+        need_ray()
+    if settings.output_folder is not None:
         take_parts(settings, description, results)
     missing = results.missing(photos)
     if not len(missing):
-        logger.info("All %d photos were classified before", len(photos))
+        logger.info("There is nothing left to classify in %d photos", len(photos))
         return
     with stage(logger, f"Classifying {len(missing)} of {len(photos)} photos"):
         if settings.engine == "ray":
@@ -156,6 +165,9 @@ def _classify_here(
 
 def _tell_unreadable(photos: PhotoSet, results: Results, folder: Path | None) -> None:
     unreadable = [(answer.photo.name, answer.problem) for answer in results.answers(photos) if answer.problem]
+    if len(photos) and len(unreadable) == len(photos):
+        name, problem = unreadable[0]
+        raise DataError(f"None of {len(photos)} photos can be read. The first is {name}: {problem}", photos.root / name)
     if folder is not None:
         write_unreadable(folder, unreadable)
     if unreadable:

@@ -20,7 +20,7 @@ from camera_trap_al.inference.results import AnswerRow, Results, as_row
 from camera_trap_al.inference.settings import PredictionSettings
 from camera_trap_al.model_description import ModelDescription
 
-__all__ = ["classify_on_ray", "take_parts"]
+__all__ = ["classify_on_ray", "need_ray", "take_parts"]
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def classify_on_ray(
     ConfigError
         If Ray is not installed.
     """
-    ray = _ray()
+    ray = need_ray()
     folder = _parts_folder(settings, description)
     with _cluster(ray):
         partitions = ray.data.from_arrow(list(_partitions(photos, missing)))
@@ -141,14 +141,15 @@ def _most_workers(ray: Any, settings: PredictionSettings) -> int:
     return max(1, int(min(there.get("CPU", 1) // _cpus(settings), by_gpus)))
 
 
-def _ray() -> Any:
+def need_ray() -> Any:
+    """Import Ray; errors as `classify_on_ray`."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call home, and complain where there is no network
     try:
         import ray
         import ray.data
     except ImportError as error:
         raise ConfigError(
-            "engine='ray' needs Ray, which is not installed: pip install camera_trap_al[ray]. On one computer, "
+            "engine='ray' needs Ray, which is not installed: pip install \"camera_trap_al[ray]\". On one computer, "
             "engine='onnxruntime' does the same work without it."
         ) from error
     return ray

@@ -101,11 +101,25 @@ class Results:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")  # nobody else works on it until it is closed
         db.executescript(TABLES)
         wanted = {"format_version": str(FORMAT_VERSION)} | {name: json.dumps(value) for name, value in made_by.items()}
-        if dict(db.execute("SELECT name, value FROM made_by")) != wanted:
+        found = dict(db.execute("SELECT name, value FROM made_by"))
+        if found != wanted:
+            if found:
+                logger.warning(
+                    "%s was made with another model, or another way to cut out animals: all begins anew.", file
+                )
             db.execute("DELETE FROM answers")
             db.execute("DELETE FROM made_by")
             db.executemany("INSERT INTO made_by VALUES (?, ?)", wanted.items())
         return cls(db)
+
+    def tell_others(self, photos: PhotoSet) -> None:
+        """Warn if there are answers to photos that are not among these, and so will be in no table any more."""
+        (n_answers,) = self._db.execute("SELECT count(*) FROM answers").fetchone()
+        find = "SELECT count(*) FROM answers WHERE name = ?"
+        n_others = n_answers - sum(self._db.execute(find, (name,)).fetchone()[0] for name in photos.names)
+        if n_others:
+            message = "%d photos that were classified before are not in %s: the tables are written without them."
+            logger.warning(message, n_others, photos.root)
 
     def missing(self, photos: PhotoSet) -> IndexArray:
         """Give the positions of photos with no answer yet, that changed since, or that could not be read then."""

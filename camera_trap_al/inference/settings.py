@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from camera_trap_al.exceptions import ConfigError
-from camera_trap_al.model_description import ModelDescription
+from camera_trap_al.model_description import DESCRIPTION_FILE, ModelDescription
+from camera_trap_al.photo_folders import RUN_DATABASE
 from camera_trap_al.rules import (
     a_file,
+    answers_yes,
     broken_rules,
     existing_folder,
     new_folder,
-    number,
     one_of,
     optional,
     part_of,
@@ -22,9 +23,30 @@ from camera_trap_al.rules import (
     whole,
 )
 
-__all__ = ["ENGINES", "PredictionSettings"]
+__all__ = ["ENGINES", "PredictionSettings", "output_folder"]
 
 ENGINES = ("onnxruntime", "torch", "ray")
+
+
+def output_folder(output_dir: str | PathLike[str] | None, shard: tuple[int, int] | None) -> Path | None:
+    """Say where results go, absolute: into `output_dir`, or a folder in it for each part of the photos."""
+    if output_dir is None:
+        return None
+    folder = Path(output_dir).expanduser().absolute()
+    if shard is None:
+        return folder
+    number, of = shard
+    return folder / f"shard_{number:0{len(str(of))}}_of_{of}"
+
+
+def folder_for_results(value: Any) -> str | None:
+    """Accept the path of a folder that need not be there yet, but not one whose files this package made otherwise."""
+    if new_folder(value):
+        return new_folder(value)
+    for file, what in ((RUN_DATABASE, "a run"), (Path(DESCRIPTION_FILE), "an exported model")):
+        if answers_yes((Path(value).expanduser() / file).exists):
+            return f"another folder than that of {what}, whose files would be replaced"
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +59,11 @@ class PredictionSettings:
         If any value breaks its rule; the error lists every one that does.
     """
 
-    export_dir: str | PathLike[str] = setting("export", existing_folder)
-    output_dir: str | PathLike[str] | None = setting(None, optional(new_folder))
+    export_dir: str | PathLike[str] = setting(None, existing_folder)
+    output_dir: str | PathLike[str] | None = setting(None, optional(folder_for_results))
     detections: str | PathLike[str] | None = setting(None, optional(a_file))
     detection_threshold: float = setting(0.2, share())
-    padding: float = setting(0.1, number())
+    padding: float = setting(0.1, share())
     engine: str = setting("onnxruntime", one_of(ENGINES))
     device: str | None = setting(None, lambda value: None)  # the engines know what is there
     batch_size: int = setting(32, whole(1))
@@ -68,13 +90,7 @@ class PredictionSettings:
     @property
     def output_folder(self) -> Path | None:
         """Where the results go, absolute; that of the shard, if there is one."""
-        if self.output_dir is None:
-            return None
-        folder = Path(self.output_dir).expanduser().absolute()
-        if self.shard is None:
-            return folder
-        number, of = self.shard
-        return folder / f"shard_{number:0{len(str(of))}}_of_{of}"
+        return output_folder(self.output_dir, self.shard)
 
     def made_by(self, description: ModelDescription) -> dict[str, Any]:
         """Name what answers depend on besides the photos and their boxes."""

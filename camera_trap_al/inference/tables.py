@@ -9,6 +9,7 @@ from camera_trap_al.exceptions import DataError, RunFileError
 from camera_trap_al.files import write_csv, written_aside
 from camera_trap_al.inference.classification import Answer
 from camera_trap_al.inference.photos import PhotoSet
+from camera_trap_al.interchange.megadetector import SkippedDetection
 from camera_trap_al.interchange.timelapse import split_path
 from camera_trap_al.predictions import COLUMNS, PREDICTIONS_FILE, prediction_lines, write_table
 from camera_trap_al.thresholds import Thresholds
@@ -16,17 +17,19 @@ from camera_trap_al.thresholds import Thresholds
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["UNREADABLE_FILE", "AnswerTable", "told_if_open", "write_unreadable"]
+__all__ = ["UNREADABLE_FILE", "AnswerTable", "told_if_open", "write_skipped", "write_unreadable"]
 
 PARQUET_FILE = "predictions.parquet"
 UNREADABLE_FILE = "unreadable_images.csv"
-DETECTION_COLUMNS = ("detection", "detection_confidence")
+SKIPPED_FILE = "skipped_detections.csv"
+DETECTION_COLUMNS = ("detection", "detection_confidence", "why_no_species")
 
 
 class AnswerTable:
     """Answers as lines for people: one a photo, or one a detection where boxes are classified.
 
-    A photo that could not be read has no line. One in which nothing was detected has a line without a species.
+    A photo that could not be read has no line. One in which nothing was detected has a line that says so, without a
+    species.
 
     Parameters
     ----------
@@ -39,6 +42,7 @@ class AnswerTable:
     """
 
     def __init__(self, photos: PhotoSet, classes: Sequence[str], thresholds: Thresholds) -> None:
+        self._photos = photos
         self._detections = photos.detections
         self._classes = classes
         self._thresholds = thresholds
@@ -61,10 +65,10 @@ class AnswerTable:
         if self._detections is None:
             yield from lines
         elif not len(predictions):
-            yield *split_path(name), "", None, "", None, "", None, None
+            yield *split_path(name), "", None, "", None, "", None, None, self._photos.why_nothing(name)
         else:
             for number, (line, detection) in enumerate(zip(lines, self._detections[name], strict=True), start=1):
-                yield *line, number, detection.confidence
+                yield *line, number, detection.confidence, ""
 
     def as_frame(self, answers: Iterable[Answer]) -> "pd.DataFrame":
         """Give the lines as a data frame."""
@@ -88,6 +92,13 @@ def write_unreadable(folder: Path, unreadable: Iterable[tuple[str, str]]) -> Non
     """List the photos that could not be read, and why."""
     with told_if_open(folder / UNREADABLE_FILE):
         write_csv(folder / UNREADABLE_FILE, ("path", "reason"), unreadable)
+
+
+def write_skipped(folder: Path, skipped: Iterable[SkippedDetection]) -> None:
+    """List the detections that cannot be used, and why."""
+    lines = (("" if each.place is None else each.place + 1, each.file, each.reason) for each in skipped)
+    with told_if_open(folder / SKIPPED_FILE):
+        write_csv(folder / SKIPPED_FILE, ("detection", "path", "reason"), lines)
 
 
 @contextmanager

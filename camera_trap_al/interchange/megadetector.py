@@ -142,8 +142,8 @@ class DetectionFile:
         if not found:
             there = ", ".join(self.categories.values()) or "none at all"
             raise DataError(
-                f"{self.path}: no category in this file is called {' or '.join(sorted(names))}; it has: {there}. Name "
-                "those of them that should be looked at.",
+                f"{self.path}: no category in this file is called {' or '.join(sorted(names))}; it has: {there}. "
+                "If one of these means animals, give it that name in the file, under detection_categories.",
                 self.path,
             )
         return found

@@ -54,6 +54,7 @@ def test_each_animal_is_named_by_what_is_in_its_box(export, halves, detected, tm
         nothing=[],
     )
     frame = predict(export, halves, detections=file, output_dir=tmp_path / "out")
+    assert frame["why_no_species"].tolist() == ["", "", "", "no animal was detected"]
     assert frame[["File", "Species", "detection", "detection_confidence"]].fillna(0).values.tolist() == [
         ["both.jpg", "red", 1, 0.8],
         ["both.jpg", "blue", 2, 0.5],
@@ -81,6 +82,26 @@ def test_boxes_outside_of_the_photo_are_skipped_and_told(export, halves, detecte
     frame = predict(export, halves, detections=file)
     assert frame["Species"].tolist() == ["red", "", ""]
     assert "1 detections cannot be used" in caplog.text
+
+
+def test_a_line_without_a_species_says_why(export, halves, detected, tmp_path, caplog):
+    file = detected(both=[detection([0.9, 0.9, 0.5, 0.5])], green=[detection(LEFT, 0.1)])
+    content = json.loads(file.read_text())
+    content["images"].append({"file": "site/broken.jpg", "detections": None, "failure": "Failure image access"})
+    file.write_text(json.dumps(content))
+    Image.new("RGB", (40, 40)).save(halves / "site" / "broken.jpg")
+    frame = predict(export, halves, detections=file, output_dir=tmp_path / "out")
+    assert dict(zip(frame["File"], frame["why_no_species"], strict=True)) == {
+        "both.jpg": "what was detected cannot be used",
+        "broken.jpg": "the detector could not read the photo",
+        "green.jpg": "no animal was detected",
+        "nothing.jpg": "the detection file has no entry of the photo",
+    }
+    assert caplog.text.count("1 photos are not looked at, so that an animal in them is missed") == 3
+    with (tmp_path / "out" / "skipped_detections.csv").open(newline="", encoding="utf-8") as lines:
+        header, line = csv.reader(lines)
+    assert (header, line[:2]) == (["detection", "path", "reason"], ["1", "site/both.jpg"])
+    assert "outside the photo" in line[2]
 
 
 def test_detections_of_other_photos_are_told(export, halves, detected):

@@ -18,6 +18,12 @@ def test_probabilities_of_each_class_by_image(export, expected):
     np.testing.assert_allclose(network(even_images(*colours)), list(map(expected, colours)), atol=1e-6)
 
 
+def test_classes_in_another_order_are_told(export, write_model, tmp_path):
+    other = write_model(tmp_path / "other", classes=("red", "none", "green", "blue"))
+    with pytest.raises(CheckpointError, match=r"its classes are not those that model\.json names, or in another order"):
+        onnxruntime_network(other, ModelDescription.read(export), None)
+
+
 def test_classes_that_are_not_those_of_the_description_are_told(export, write_model, tmp_path):
     other = write_model(tmp_path / "other", classes=("blue", "green"), weights=np.zeros((3, 2), np.float32))
     description = ModelDescription.read(export)

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -221,11 +222,54 @@ def test_a_folder_that_is_not_there_is_told(export, tmp_path):
         predict(export, tmp_path / "nowhere")
 
 
+def test_if_no_photo_can_be_read_earlier_results_stay(export, photos, tmp_path):
+    predict(export, photos, output_dir=tmp_path / "out")
+    before = (tmp_path / "out" / "predictions.csv").read_bytes()
+    with pytest.raises(DataError, match=r"None of 2 photos can be read\. The first is gone\.jpg: .*No such file"):
+        predict(export, ["gone.jpg", "other.jpg"], output_dir=tmp_path / "out")
+    assert (tmp_path / "out" / "predictions.csv").read_bytes() == before
+
+
+def test_other_photos_in_the_same_folder_of_results_are_told(export, photos, tmp_path, caplog):
+    predict(export, photos, output_dir=tmp_path / "out")
+    assert "were classified before" not in caplog.text
+    predict(export, photos / "south", output_dir=tmp_path / "out")
+    # Of the six, IMG_1.png has the name of one in the folder south.
+    assert f"5 photos that were classified before are not in {photos / 'south'}" in caplog.text
+
+
+@pytest.mark.parametrize(("file", "owner"), [("model.json", "an exported model"), ("data/run.sqlite", "a run")])
+def test_results_do_not_go_into_a_folder_of_other_files(export, photos, tmp_path, file, owner):
+    (tmp_path / "own" / file).parent.mkdir(parents=True)
+    (tmp_path / "own" / file).touch()
+    with pytest.raises(ConfigError, match=f"output_dir must be another folder than that of {owner}"):
+        predict(export, photos, output_dir=tmp_path / "own")
+
+
+def test_files_of_other_kinds_are_told(export, photos, caplog):
+    caplog.set_level("INFO")
+    for name in ("film.mp4", "phone.heic", "north/film.mp4", "notes"):
+        (photos / name).touch()
+    predict(export, photos)
+    assert "are passed over: 1 without a suffix, 1 .heic, 2 .mp4" in caplog.text
+
+
+def test_that_nothing_can_be_accepted_is_told(export, photos, caplog):
+    caplog.set_level("INFO")
+    predict(export, photos)
+    assert "there are no validation photos" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("images", "said"),
     [
         ([], "list is empty"),
-        (["a.jpg", "b.jpg", "./a.jpg"], r"'a\.jpg' 2 times"),
+        (["a.jpg", "b.jpg", "./a.jpg"], r"a\.jpg' 2 times"),
+        (["a.jpg", str(Path("a.jpg").absolute())], r"a\.jpg' 2 times"),
+        (["a.jpg", "."], r"'\.' in the list is a folder"),
+        (["caf\udce9.jpg"], "it is no text"),
+        ([3], "must be a folder, or a list of paths"),
+        (None, "must be a folder, or a list of paths"),
     ],
 )
 def test_lists_that_make_no_sense_are_told(export, images, said):

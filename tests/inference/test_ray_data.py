@@ -1,6 +1,7 @@
 """On a real Ray, in a process of its own: Ray stays in the process that started it, and has warnings of its own."""
 
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -89,13 +90,18 @@ def test_a_worker_that_dies_loses_nothing(export, many_photos, tmp_path):
     assert (tmp_path / "ray" / same).read_bytes() == (tmp_path / "plain" / same).read_bytes()
 
 
-def test_what_was_done_when_the_call_died_is_not_done_again(export, many_photos, tmp_path):
+def test_what_was_done_when_the_call_died_is_not_done_again(export, many_photos, tmp_path, caplog):
     assert run(export, many_photos, tmp_path / "out", "driver").returncode == -9
     assert list((tmp_path / "out").glob("parts_*/*.parquet"))
+    shutil.copytree(tmp_path / "out", tmp_path / "copy")
     again = run(export, many_photos, tmp_path / "out", "nobody")
     assert f"photos {N_PHOTOS}" in again.stdout.splitlines(), again.stderr
     n_left = int(re.search(rf"Classifying (\d+) of {N_PHOTOS + 1} photos", again.stderr)[1])
     assert n_left in range(1, N_PHOTOS + 1 - 255)
+    caplog.set_level("INFO")
+    predict(export, many_photos, output_dir=tmp_path / "copy")  # another engine takes it as well
+    assert f"Classifying {n_left} of {N_PHOTOS + 1} photos" in caplog.text
+    assert not list((tmp_path / "copy").glob("parts_*"))
 
 
 def test_a_folder_is_needed(export, photos):
@@ -105,5 +111,5 @@ def test_a_folder_is_needed(export, photos):
 
 def test_ray_that_is_not_installed_is_told(export, photos, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConfigError, match=r"pip install camera_trap_al\[ray\]"):
+    with pytest.raises(ConfigError, match=r'pip install "camera_trap_al\[ray\]"'):
         predict(export, photos, output_dir=tmp_path / "out", engine="ray")
