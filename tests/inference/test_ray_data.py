@@ -36,7 +36,7 @@ PROGRAM = """
         return found
 
     def kill_one():
-        while not list(Path(output).glob("parts_*/*.parquet")):
+        while len(list(Path(output).glob("parts_*/*.parquet"))) < 3:  # two may be half written
             time.sleep(0.01)
         if what == "driver":  # and all that it started, as when the power goes
             for process in [*psutil.Process().children(recursive=True), psutil.Process()]:
