@@ -18,6 +18,7 @@ __all__ = [
     "check_judged",
     "expected_calibration_error",
     "fit_temperature",
+    "mean_log_loss",
     "temperature_like",
     "with_temperature",
 ]
@@ -130,8 +131,8 @@ def calibrate(
         n_photos=len(targets),
         ece_before=expected_calibration_error(probabilities, targets),
         ece_after=expected_calibration_error(after, targets),
-        log_loss_before=_log_loss(probabilities, targets),
-        log_loss_after=_log_loss(after, targets),
+        log_loss_before=mean_log_loss(probabilities, targets),
+        log_loss_after=mean_log_loss(after, targets),
     )
 
 
@@ -304,6 +305,15 @@ def _cross_fitted(probabilities: FloatArray, targets: IndexArray, groups: IndexA
     return after
 
 
-def _log_loss(probabilities: FloatArray, targets: IndexArray) -> float:
+def mean_log_loss(probabilities: FloatArray, targets: IndexArray) -> float:
+    """Average minus the logarithm of the true class' probability, in nats; that counts as at least 1.2e-7.
+
+    Parameters
+    ----------
+    probabilities
+        (n, n_classes), columns by class id.
+    targets
+        (n,) true class ids.
+    """
     of_truth = probabilities[np.arange(len(targets)), targets]
     return float(-np.log(np.maximum(of_truth, LEAST_IN_LOG_LOSS), dtype=np.float64).mean())

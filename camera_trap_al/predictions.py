@@ -18,6 +18,7 @@ __all__ = [
     "RECOGNITIONS_FILE",
     "Predictions",
     "prediction_lines",
+    "write_misclassified",
     "write_predictions",
     "write_table",
 ]
@@ -25,6 +26,7 @@ __all__ = [
 PREDICTIONS_FILE = "predictions.csv"
 RECOGNITIONS_FILE = "recognitions.json"
 COLUMNS = ("File", "RelativePath", "Species", "confidence", "second_species", "margin", "decision")
+MISCLASSIFIED_COLUMNS = ("File", "RelativePath", "true_species", "predicted_species", "confidence")
 MOST_CLASSES = 5  # of a photo that are kept
 
 
@@ -144,3 +146,31 @@ def write_predictions(
     """
     listed = [paths[row] for row in predictions.rows.tolist()]
     write_table(path, COLUMNS, prediction_lines(predictions, listed, classes, decisions))
+
+
+def write_misclassified(
+    path: Path, predictions: Predictions, true_ids: IndexArray, paths: Sequence[str], classes: Sequence[str]
+) -> None:
+    """Write which photos were named wrongly: the most confused pairs of classes first, then the surest mistakes.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    predictions
+        What is thought of the photos; its rows are their positions, ascending.
+    true_ids
+        (n,) true class ids.
+    paths, classes
+        As for `prediction_lines`.
+    """
+    wrong = np.flatnonzero(predictions.first != true_ids)
+    true, predicted, sure = true_ids[wrong], predictions.first[wrong], predictions.confidence[wrong]
+    _, pair, n_of_pair = np.unique(true * len(classes) + predicted, return_inverse=True, return_counts=True)
+    order = np.lexsort((-sure, pair, -n_of_pair[pair]))
+    columns = (column[order].tolist() for column in (wrong, true, predicted, sure))
+    lines = (
+        (*split_path(paths[at]), classes[true_id], classes[predicted_id], confidence)
+        for at, true_id, predicted_id, confidence in zip(*columns, strict=True)
+    )
+    write_table(path, MISCLASSIFIED_COLUMNS, lines)

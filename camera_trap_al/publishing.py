@@ -29,9 +29,10 @@ def publish(env: ActiveLearningEnvironment, store: RunStore) -> None:
     report = env.evaluate()
     if report is not None:
         size = len(env.pools.labelled)
-        report.save(store.folder / "test_results" / f"train_set_size_{size}")
+        photos = [env.dataset.catalogue.paths[row] for row in env.tested.tolist()]
+        report.save(store.folder / "test_results" / f"train_set_size_{size}", photos)
         store.record_evaluation(size, report.to_dict())
-        logger.info("Validation with %d labels: accuracy %.3f, macro F1 %.3f", size, report.accuracy, report.macro_f1)
+        logger.info("Validation with %d labels: %s, macro F1 %.3f", size, report.accuracy_told, report.macro_f1)
     if isinstance(env.embedder, EmbeddingTrainer):
         export_model(
             store.folder / "export",

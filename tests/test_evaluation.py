@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.metrics import balanced_accuracy_score, classification_report, log_loss, top_k_accuracy_score
 
 from camera_trap_al.evaluation import EvaluationReport, evaluate
 from camera_trap_al.exceptions import ConfigError, DataError
@@ -66,6 +67,66 @@ def test_figures_equal_plain_loops_on_random_answers() -> None:
         assert report.confusion_matrix[row, column] == sum(pair == (5 - row, 5 - column) for pair in pairs)
 
 
+def test_figures_equal_those_of_scikit_learn() -> None:
+    rng = np.random.default_rng(1)
+    true, probabilities = rng.integers(0, 7, 400), rng.dirichlet(np.ones(7), 400).astype(np.float32)
+    report = evaluate(true, probabilities, [f"class {i}" for i in range(7)])
+    predicted = probabilities.argmax(axis=1)
+    assert report.balanced_accuracy == pytest.approx(balanced_accuracy_score(true, predicted))
+    assert report.top_3_accuracy == pytest.approx(top_k_accuracy_score(true, probabilities, k=3))
+    assert report.log_loss == pytest.approx(log_loss(true, probabilities), rel=1e-5)
+    theirs = classification_report(true, predicted, output_dict=True, zero_division=0)
+    for class_id, ours in enumerate(report.per_class):
+        expected = theirs[str(class_id)]
+        assert (ours.precision, ours.recall, ours.f1) == pytest.approx(
+            (expected["precision"], expected["recall"], expected["f1-score"])
+        )
+        assert (ours.name, ours.support) == (f"class {class_id}", expected["support"])
+
+
+def test_a_class_that_is_only_predicted_does_not_count_in_the_balanced_accuracy(report: EvaluationReport) -> None:
+    assert report.balanced_accuracy == pytest.approx((2 / 3 + 1 + 0) / 3)  # the Zebra has no image
+
+
+def test_the_most_confused_pairs_come_first_and_equal_ones_by_name() -> None:
+    true, predicted = [0, 0, 0, 1, 2, 2, 4], [2, 2, 1, 1, 0, 2, 2]
+    report = evaluate(np.array(true), one_hot(predicted), CLASSES)
+    assert [(pair.true, pair.predicted, pair.n_images) for pair in report.most_confused] == [
+        ("wolf", "deer", 2),
+        ("Zebra", "deer", 1),
+        ("deer", "wolf", 1),
+        ("wolf", "ant eater", 1),
+    ]
+
+
+def test_misclassified_photos_are_listed_by_pair_the_surest_mistake_first(tmp_path: Path) -> None:
+    true, predicted = np.array([0, 0, 0, 1, 2]), [2, 1, 2, 1, 0]
+    sure = np.array([0.5, 0.8, 0.7, 0.9, 0.6], np.float32)[:, None]
+    photos = [f"wolf/site/{i}.jpg" for i in range(5)]
+    evaluate(true, np.eye(5, dtype=np.float32)[predicted] * sure, CLASSES).save(tmp_path, photos)
+    assert (tmp_path / "misclassified.csv").read_text("utf-8").splitlines() == [
+        "File,RelativePath,true_species,predicted_species,confidence",
+        "2.jpg,wolf\\site,wolf,deer,0.7000",
+        "0.jpg,wolf\\site,wolf,deer,0.5000",
+        "1.jpg,wolf\\site,wolf,ant eater,0.8000",
+        "4.jpg,wolf\\site,deer,wolf,0.6000",
+    ]
+
+
+def test_without_a_mistake_the_list_has_its_header_only(tmp_path: Path) -> None:
+    report = evaluate(np.array([0, 1]), one_hot([0, 1]), CLASSES)
+    report.save(tmp_path, ["wolf/a.jpg", "ant eater/b.jpg"])
+    assert len((tmp_path / "misclassified.csv").read_text("utf-8").splitlines()) == 1
+    assert report.most_confused == []
+
+
+def test_the_accuracy_is_told_with_its_interval() -> None:
+    right_and_wrong = evaluate(np.array([0, 0, 1, 1]), one_hot([0, 0, 0, 0]), CLASSES, np.array([1, 1, 2, 2]))
+    assert right_and_wrong.n_groups == 2
+    assert right_and_wrong.accuracy_told == "accuracy 50.0% (95 % interval 0.0% to 100.0%)"
+    assert evaluate(np.array([0]), one_hot([0]), CLASSES).accuracy_told == "accuracy 100.0%"
+
+
 def test_a_single_class_works(tmp_path: Path) -> None:
     report = evaluate(np.array([0, 0]), np.ones((2, 1), np.float32), ["only"])
     assert (report.accuracy, report.macro_f1, report.confusion_matrix.tolist()) == (1.0, 1.0, [[2]])
@@ -84,12 +145,23 @@ def test_metrics_json_has_exactly_the_documented_keys(report: EvaluationReport, 
         "macro_f1",
         "conf_mat_classes",
         "n_images",
+        "n_groups",
+        "balanced_accuracy",
+        "top_3_accuracy",
+        "intervals",
+        "log_loss",
+        "log_loss_calibrated",
         "temperature",
         "expected_calibration_error",
         "expected_calibration_error_calibrated",
+        "per_class",
+        "most_confused",
     ]
     assert metrics == report.to_dict()
     assert metrics["conf_mat_classes"] == ["Zebra", "ant eater", "deer", "wolf"]
+    assert metrics["per_class"][1] == pytest.approx(
+        {"name": "ant eater", "precision": 2 / 3, "recall": 1.0, "f1": 0.8, "support": 2}
+    )
 
 
 def test_save_leaves_the_three_files_and_replaces_older_ones(report: EvaluationReport, tmp_path: Path) -> None:
@@ -141,6 +213,11 @@ def test_drawing_leaves_the_pyplot_of_the_user_alone(report: EvaluationReport, t
     report.save(tmp_path)
     assert dict(matplotlib.rcParams) == settings
     assert ("matplotlib.pyplot" in sys.modules) == had_pyplot
+
+
+def test_a_group_is_needed_for_each_image() -> None:
+    with pytest.raises(ConfigError, match=r"groups must have a number per image, \(1,\); got \(2,\)"):
+        evaluate(np.array([0]), one_hot([0]), CLASSES, np.array([0, 1]))
 
 
 @pytest.mark.parametrize(

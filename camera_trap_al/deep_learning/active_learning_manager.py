@@ -352,7 +352,8 @@ class ActiveLearningEnvironment:
         """Test the model on the photos that are for that; None if there are none."""
         if not len(rows := self.tested):
             return None
-        report = evaluate(self.dataset.targets[rows], self.probabilities(rows), self.dataset.classes)
+        targets, groups = self.dataset.targets[rows], self.dataset.groups(rows)
+        report = evaluate(targets, self.probabilities(rows), self.dataset.classes, groups)
         return replace(report, calibration=self.calibrated.calibration)
 
     @property
