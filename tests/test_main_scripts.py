@@ -225,7 +225,12 @@ def check_finished_run(person: Person, n_train: int) -> None:
     sizes = [n_train + round_number * batch for round_number in range(4)]
     assert {path.name for path in results.iterdir()} == {f"train_set_size_{size}" for size in sizes}
     final = results / f"train_set_size_{sizes[-1]}"
-    assert {path.name for path in final.iterdir()} == {"confusion_matrix.npy", "confusion_matrix.png", "metrics.json"}
+    assert {path.name for path in final.iterdir()} == {
+        "confusion_matrix.npy",
+        "confusion_matrix.png",
+        "metrics.json",
+        "misclassified.csv",
+    }
     metrics = json.loads((final / "metrics.json").read_text(encoding="utf-8"))
     # A tie between two classes may fall to the other side: one photo of tolerance.
     accuracy = pytest.approx(metrics["accuracy"], abs=1.01 / metrics["n_images"])
