@@ -23,6 +23,7 @@ from camera_trap_al.thresholds import Thresholds
 __all__ = ["export_model"]
 
 WEIGHTS_FILE = "embedding_model_weights.pt"
+PARTS = ("dataset_mean.npy", "dataset_std.npy", "embedding_scaler.npz", "classifier.onnx")
 NOT_CALIBRATED: Mapping[str, Any] = Calibration().to_dict()
 NO_THRESHOLDS: Mapping[str, Any] = Thresholds(
     classes=(), wanted_error=0.05, source="nothing", n_photos=0, why_none="The model was not tested."
@@ -58,7 +59,7 @@ def export_model(
     ``model.onnx``
         All of it in one: input ``images``, uint8 (n, 256, 256, 3), output ``probabilities``, float32 (n, n_classes).
     ``model.json``
-        What the model is (`ModelDescription`); written last, since it names the ``model.onnx`` that it belongs to.
+        What the model is (`ModelDescription`); written last, since it names the content of all other files.
 
     Parameters
     ----------
@@ -105,6 +106,7 @@ def export_model(
         labelled_classes=tuple(classes[class_id] for class_id in fitted.classifier.labelled_classes.tolist()),
         model={"sha256": sha256_of(folder / MODEL_FILE), "opset": OPSET},
         network=described,
+        parts={name: sha256_of(folder / name) for name in PARTS},
         training={
             "labels": sum(labels_per_class.values()),
             "labels_per_class": dict(labels_per_class),

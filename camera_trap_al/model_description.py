@@ -16,7 +16,6 @@ __all__ = [
     "FORMAT_VERSION",
     "MODEL_FILE",
     "ModelDescription",
-    "check_is_there",
     "schema",
     "unusable",
 ]
@@ -54,6 +53,8 @@ class ModelDescription:
     network
         ``architecture``, ``feat_dim`` and ``loss`` of the embedding network; ``digest``, which names its weights and
         what pixels are standardised with; ``sha256`` of ``embedding_model_weights.pt``.
+    parts
+        SHA-256 of each other file that the model consists of besides ``model.onnx``, by name.
     training
         ``labels`` that the model learnt from, ``labels_per_class`` by name, and ``validation``: the figures of its
         test, None where there are no validation photos.
@@ -71,6 +72,7 @@ class ModelDescription:
     labelled_classes: tuple[str, ...]
     model: Mapping[str, Any]
     network: Mapping[str, Any]
+    parts: Mapping[str, str]
     training: Mapping[str, Any]
     calibration: Mapping[str, Any]
     thresholds: Mapping[str, Any]
@@ -100,7 +102,7 @@ class ModelDescription:
             If one of the two is missing, is damaged, belongs to another export, or is of a later version.
         """
         description = cls.read_alone(folder)
-        description._check_model_file(folder / MODEL_FILE)
+        description.check_file(folder / MODEL_FILE, description.model["sha256"])
         return description
 
     @classmethod
@@ -116,10 +118,17 @@ class ModelDescription:
         _check_classes(description, path)
         return description
 
-    def _check_model_file(self, path: Path) -> None:
-        check_is_there(path)
+    def check_file(self, path: Path, sha256: str) -> None:
+        """See to it that a file of the export is the one that this describes.
+
+        Raises
+        ------
+        CheckpointError
+            If it is missing, cannot be read, or is another one.
+        """
+        _check_is_there(path)
         with _told(path):
-            is_the_one = sha256_of(path) == self.model["sha256"]
+            is_the_one = sha256_of(path) == sha256
         if not is_the_one:
             raise unusable(
                 path,
@@ -141,7 +150,7 @@ def schema() -> dict[str, Any]:
 
 
 def _read_json(path: Path) -> Any:
-    check_is_there(path)
+    _check_is_there(path)
     try:
         with _told(path):
             return json.loads(path.read_text(encoding="utf-8"))
@@ -161,8 +170,7 @@ def _told(path: Path) -> Iterator[None]:
         ) from error
 
 
-def check_is_there(path: Path) -> None:
-    """Raise `CheckpointError` if a file of an export is missing."""
+def _check_is_there(path: Path) -> None:
     if not path.is_file():
         raise CheckpointError(
             f"{path}: there is no such file. The folder of an exported model is wanted, which is the folder export of "

@@ -102,7 +102,7 @@ class Thresholds:
     n_photos
         How many these were.
     everywhere
-        The thresholds for classes that have none of their own.
+        The thresholds for classes that have none of their own, found on the photos of these.
     of_class
         By class name, for the classes that have.
     why_none
@@ -197,7 +197,8 @@ def find_thresholds(
     least 30 photos reach, at most `wanted_error` of the photos are wrong. That no higher one may fail keeps chance from
     choosing among many thresholds the one that happens to look good. The threshold for a review is found likewise,
     among the photos that are not accepted, with half of them wrong. A class that was suggested for at least 30 photos
-    has thresholds of its own, from these photos alone.
+    has thresholds of its own, from these photos alone. All other classes share theirs, from their photos together: how
+    often a common species is right says nothing about a rare one.
 
     Parameters
     ----------
@@ -238,7 +239,8 @@ def find_thresholds(
         classes[class_id]: _both(confidences[suggested == class_id], is_wrong[suggested == class_id], wanted_error)
         for class_id in np.flatnonzero(n_suggested >= FEWEST_OF_A_CLASS).tolist()
     }
-    return replace(found, everywhere=_both(confidences, is_wrong, wanted_error), of_class=own)
+    is_rare = (n_suggested < FEWEST_OF_A_CLASS)[suggested]
+    return replace(found, everywhere=_both(confidences[is_rare], is_wrong[is_rare], wanted_error), of_class=own)
 
 
 def _why_none(source: Source, n_photos: int) -> str:

@@ -64,10 +64,11 @@ def test_thresholds_equal_those_of_a_search_by_hand(n: int, seed: int, steps: in
         (float(row.max()), int(row.argmax()), bool(row.argmax() != target))
         for row, target in zip(probabilities, targets, strict=True)
     ]
-    assert as_tuples(thresholds.everywhere) == both_by_hand([(sure, wrong) for sure, _, wrong in photos], wanted)
     by_class = {
         name: [(sure, wrong) for sure, class_id, wrong in photos if CLASSES[class_id] == name] for name in CLASSES
     }
+    of_rare = [photo for some in by_class.values() if len(some) < 30 for photo in some]
+    assert as_tuples(thresholds.everywhere) == both_by_hand(of_rare, wanted)
     assert {name: as_tuples(each) for name, each in thresholds.of_class.items()} == {
         name: both_by_hand(some, wanted) for name, some in by_class.items() if len(some) >= 30
     }
@@ -113,16 +114,30 @@ def test_a_class_that_is_often_wrong_is_not_accepted_where_others_are() -> None:
     assert thresholds.decide(np.array([1.0, 1.0], np.float32), np.array([1, 2])).tolist() == ["label", "accept"]
 
 
-def test_a_class_without_thresholds_of_its_own_has_those_of_all() -> None:
-    probabilities, targets = made(400)
-    is_kept = (probabilities.argmax(axis=1) != 3) | (np.cumsum(probabilities.argmax(axis=1) == 3) < 30)
-    thresholds = find_thresholds(probabilities[is_kept], targets[is_kept], CLASSES, source="validation")
-    assert set(thresholds.of_class) == {"deer", "fox", "boar"}
-    assert thresholds.everywhere.accept is not None
-    just_enough = np.array([thresholds.everywhere.accept.confidence], np.float32)
+def test_classes_without_thresholds_of_their_own_share_those_of_their_photos() -> None:
+    # 100 boars, and 20 photos each of two rare species, all named rightly but for one photo.
+    suggested = np.repeat([2, 1, 3], [100, 20, 20])
+    confidences = np.linspace(0.99, 0.6, 140).astype(np.float32)
+    probabilities = np.repeat((1 - confidences)[:, None] / 3, 4, axis=1)
+    probabilities[np.arange(140), suggested] = confidences
+    targets = suggested.copy()
+    targets[-1] = 0
+    thresholds = find_thresholds(probabilities, targets, CLASSES, source="validation")
+    assert set(thresholds.of_class) == {CLASSES[2]}
+    assert thresholds.everywhere.accept == Threshold(confidence=float(confidences[-1]), n_photos=40, n_wrong=1)
+    just_enough = confidences[-1:]
     just_less = np.nextafter(just_enough, np.float32(0))
     assert thresholds.decide(just_enough, np.array([3])).tolist() == ["accept"]
     assert thresholds.decide(just_less, np.array([3])).tolist() != ["accept"]
+
+
+def test_a_rare_class_that_is_always_wrong_is_not_accepted_however_good_a_common_one_is() -> None:
+    suggested = np.repeat([0, 1], [971, 29])
+    probabilities = np.full((1000, 2), 0.1, np.float32)
+    probabilities[np.arange(1000), suggested] = 0.9
+    thresholds = find_thresholds(probabilities, np.zeros(1000, np.int64), CLASSES[:2], source="validation")
+    decisions = thresholds.decide(probabilities.max(axis=1), suggested)
+    assert set(decisions[:971]) == {"accept"} and set(decisions[971:]) == {"label"}
 
 
 def test_two_wrong_of_the_surest_thirty_are_too_many_however_good_the_rest_is() -> None:
@@ -131,16 +146,18 @@ def test_two_wrong_of_the_surest_thirty_are_too_many_however_good_the_rest_is() 
     targets = np.zeros(200, np.int64)
     targets[[3, 8]] = 1
     thresholds = find_thresholds(probabilities, targets, CLASSES[:2], source="audit")
-    assert thresholds.everywhere.accept is None
-    assert thresholds.everywhere.review == Threshold(confidence=float(confidences[-1]), n_photos=200, n_wrong=2)
+    own = thresholds.of_class[CLASSES[0]]
+    assert own.accept is None
+    assert own.review == Threshold(confidence=float(confidences[-1]), n_photos=200, n_wrong=2)
 
 
 def test_photos_of_one_confidence_are_accepted_together_or_not_at_all() -> None:
     probabilities = np.tile(np.array([0.9, 0.1], np.float32), (150, 1))
     targets = np.zeros(150, np.int64)
     targets[-9:] = 1  # 6 %, but none of the first 141
-    assert find_thresholds(probabilities, targets, CLASSES[:2], source="audit").everywhere.accept is None
-    accept = find_thresholds(probabilities, targets, CLASSES[:2], source="audit", wanted_error=0.06).everywhere.accept
+    classes, first = CLASSES[:2], CLASSES[0]
+    assert find_thresholds(probabilities, targets, classes, source="audit").of_class[first].accept is None
+    accept = find_thresholds(probabilities, targets, classes, source="audit", wanted_error=0.06).of_class[first].accept
     assert accept == Threshold(confidence=float(np.float32(0.9)), n_photos=150, n_wrong=9)
 
 
@@ -194,7 +211,7 @@ def test_plain_json_gives_the_same_thresholds_again(n: int, seed: int) -> None:
 
 
 def test_what_people_read_in_the_file() -> None:
-    accept = found(300).to_dict()["everywhere"]["accept"]
+    accept = next(each["accept"] for each in found(300).to_dict()["of_class"].values() if each["accept"])
     assert set(accept) == {"confidence", "n_photos", "n_wrong", "error_low", "error_high"}
     assert 0 <= accept["error_low"] <= accept["n_wrong"] / accept["n_photos"] <= accept["error_high"] <= 1
 

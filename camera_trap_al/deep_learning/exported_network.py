@@ -13,7 +13,7 @@ from camera_trap_al.deep_learning.networks import EmbeddingNet
 from camera_trap_al.deep_learning.precision import full_precision
 from camera_trap_al.deep_learning.transforms import Normalisation, crop_centre
 from camera_trap_al.images import ImageArray
-from camera_trap_al.model_description import ModelDescription, check_is_there, unusable
+from camera_trap_al.model_description import ModelDescription, unusable
 from camera_trap_al.pools import FloatArray
 
 __all__ = ["EXPORTED_NETWORK", "PIXEL_MEAN", "PIXEL_STD", "load_exported_network"]
@@ -62,7 +62,7 @@ def load_exported_network(
 
 
 def _read_network(path: Path, description: ModelDescription) -> EmbeddingNet:
-    check_is_there(path)
+    description.check_file(path, description.network["sha256"])
     try:
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         with torch.random.fork_rng(devices=[]):  # layers are made with random weights
@@ -80,7 +80,6 @@ def _read_network(path: Path, description: ModelDescription) -> EmbeddingNet:
 
 
 def _read_array(path: Path) -> Any:
-    check_is_there(path)
     try:
         return np.load(path)
     except (OSError, ValueError, EOFError) as error:

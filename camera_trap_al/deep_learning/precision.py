@@ -51,8 +51,8 @@ def choose_precision(setting: str, device: torch.device, measure: Callable[[], f
     if device.type == "cpu" or cosine < LOWEST_COSINE:
         logger.warning(
             "precision='bf16' changes the embeddings that photos are chosen by: of some photos that were tried, the "
-            "worst has a cosine of %.4f between bf16 and fp32 (1 is no change). Validation, predictions and export "
-            "stay in fp32.",
+            "worst has a cosine of %.4f between bf16 and fp32 (1 is no change). Validation, export and "
+            "the predictions at the end stay in fp32.",
             cosine,
         )
     return "bf16"

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from camera_trap_al.predictions import Predictions
 __all__ = ["Answer", "Classification", "squeeze_of_training"]
 
 BATCHES_AHEAD = 2
+NO_IMAGES: ImageArray = np.zeros((0, 0, 0, 3), np.uint8)
 TRIES = 2  # of reading a photo: a network drive may miss once
 
 
@@ -42,10 +44,22 @@ class Answer:
         A row for the photo, or for each of its boxes in their order; no row if it could not be read.
     problem
         Why it could not be read.
+    asked
+        What was looked at (`PhotoToClassify.asked`), as it was before it was read.
     """
 
     photo: PhotoToClassify
     predictions: Predictions
+    problem: str | None = None
+    asked: str = ""
+
+
+class DecodedPhoto(NamedTuple):
+    """A photo, what was looked at, and its images or why there are none."""
+
+    photo: PhotoToClassify
+    asked: str
+    images: ImageArray
     problem: str | None = None
 
 
@@ -76,43 +90,43 @@ class Classification:
     def answers(self, photos: Iterable[PhotoToClassify]) -> Generator[list[Answer]]:
         """Classify photos, about a batch at a time; the answers come in the order of the photos.
 
-        Memory does not grow with the number of photos. A photo that cannot be read is answered with the reason.
+        Memory does not grow with the number of photos, but with the number of boxes in one. A photo that cannot be read
+        is answered with the reason.
         """
-        waiting: list[tuple[PhotoToClassify, ImageArray | str]] = []
+        waiting: list[DecodedPhoto] = []
         n_images = 0
         ahead = BATCHES_AHEAD * self.batch_size
-        for photo, images in mapped_ahead(self._read, photos, threads=self.threads, ahead=ahead):
-            waiting.append((photo, images))
-            n_images += 0 if isinstance(images, str) else len(images)
+        for decoded in mapped_ahead(self._read, photos, threads=self.threads, ahead=ahead):
+            waiting.append(decoded)
+            n_images += len(decoded.images)
             if n_images >= self.batch_size or len(waiting) >= ahead:
                 yield self._answer(waiting)
                 waiting, n_images = [], 0
         if waiting:
             yield self._answer(waiting)
 
-    def _read(self, photo: PhotoToClassify) -> tuple[PhotoToClassify, ImageArray | str]:
+    def _read(self, photo: PhotoToClassify) -> DecodedPhoto:
         """Decode a photo, or say why that cannot be done."""
-        problem = ""
+        problem, asked = "", photo.asked()
         for _ in range(TRIES):
             try:
-                return photo, self._decode(photo)
+                return DecodedPhoto(photo, asked, self._decode(photo))
             except DataError as error:
                 problem = str(error).removeprefix(f"{error.path}: ")
                 if getattr(error.__cause__, "errno", None) is None:  # bad bytes stay bad
                     break
-        return photo, problem
+        return DecodedPhoto(photo, asked, NO_IMAGES, problem)
 
     def _decode(self, photo: PhotoToClassify) -> ImageArray:
         if photo.boxes is None:
             return read_photo(photo.path, self.squeeze)[np.newaxis]
         return np.stack(read_crops(photo.path, photo.boxes, padding=self.padding, squeeze=self.squeeze))
 
-    def _answer(self, photos: list[tuple[PhotoToClassify, ImageArray | str]]) -> list[Answer]:
-        read = [images for _, images in photos if not isinstance(images, str)]
-        likeliest = iter(self._likeliest(read))
+    def _answer(self, photos: list[DecodedPhoto]) -> list[Answer]:
+        likeliest = self._likeliest([each.images for each in photos if each.problem is None])
         return [
-            Answer(photo, Predictions.join([]), images) if isinstance(images, str) else Answer(photo, next(likeliest))
-            for photo, images in photos
+            Answer(photo, Predictions.join([]) if problem is not None else next(likeliest), problem, asked)
+            for photo, asked, _, problem in photos
         ]
 
     def _likeliest(self, images_of_photos: list[ImageArray]) -> Iterator[Predictions]:

@@ -10,13 +10,7 @@ import numpy as np
 from camera_trap_al.exceptions import CheckpointError, ConfigError
 from camera_trap_al.files import read_arrays
 from camera_trap_al.images import ImageArray
-from camera_trap_al.model_description import (
-    DESCRIPTION_FILE,
-    MODEL_FILE,
-    ModelDescription,
-    check_is_there,
-    unusable,
-)
+from camera_trap_al.model_description import DESCRIPTION_FILE, MODEL_FILE, ModelDescription, unusable
 from camera_trap_al.pools import FloatArray
 
 __all__ = ["Network", "onnxruntime_network", "torch_network"]
@@ -85,6 +79,8 @@ def torch_network(folder: Path, description: ModelDescription, device: str | Non
             "engine='onnxruntime' gives the same answers without it."
         ) from error
 
+    for name, sha256 in description.parts.items():
+        description.check_file(folder / name, sha256)
     embed = load_exported_network(folder, description, device)
     scaler = _read_scaler(folder / SCALER_FILE)
     session = onnxruntime_session(folder / CLASSIFIER_FILE, "cpu")
@@ -121,7 +117,6 @@ def onnxruntime_session(path: Path, device: str | None, threads: int = 0) -> Any
 def _read_scaler(path: Path) -> Any:
     from camera_trap_al.classifier import EmbeddingScaler
 
-    check_is_there(path)
     try:
         return EmbeddingScaler.from_arrays(read_arrays(path))
     except (OSError, ValueError) as error:  # DataError, of a scaler that lacks something, is a ValueError
@@ -132,7 +127,6 @@ def _self_contained(path: Path) -> bytes:
     """Read an ONNX file that refers to no other file: such a reference could lead to any file of this computer."""
     from onnx import ModelProto, TensorProto
 
-    check_is_there(path)
     try:
         content = path.read_bytes()
         model = ModelProto.FromString(content)

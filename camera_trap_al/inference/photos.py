@@ -1,5 +1,6 @@
 """Which photos a model is applied to."""
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from camera_trap_al.exceptions import ConfigError, DataError
 from camera_trap_al.images import Box
 from camera_trap_al.interchange.megadetector import Detection, DetectionFile, choose_detections
 from camera_trap_al.interchange.megadetector_paths import MatchedDetections, match_detections
-from camera_trap_al.photo_folders import PHOTO_SUFFIXES, is_text, scan_folder
+from camera_trap_al.photo_folders import NOT_TEXT, PHOTO_SUFFIXES, is_text, scan_folder
 from camera_trap_al.rules import answers_yes
 
 __all__ = ["Images", "PhotoSet", "PhotoToClassify", "find_photos", "with_detections"]
@@ -45,6 +46,15 @@ class PhotoToClassify:
     name: str
     path: Path
     boxes: tuple[Box, ...] | None = None
+
+    def asked(self) -> str:
+        """Name what is looked at: the boxes, and the size and time of change of the file as it is now."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return json.dumps([self.boxes, None, None])
+        # Whole seconds: what copies and other file systems make of a time differs in its fractions.
+        return json.dumps([self.boxes, status.st_size, int(status.st_mtime)])
 
 
 @dataclass(frozen=True)
@@ -113,6 +123,9 @@ def find_photos(images: Images) -> PhotoSet:
             "with that file alone."
         )
     found = scan_folder(folder, top_level=True)
+    if NOT_TEXT in found.skipped:
+        message = "%d files or folders %s in %s are left out. Rename them."
+        logger.warning(message, found.skipped[NOT_TEXT], NOT_TEXT, folder)
     if found.skipped:
         kinds = ", ".join(f"{n} {suffix or 'without a suffix'}" for suffix, n in sorted(found.skipped.items()))
         logger.info("Files of other kinds in %s are passed over: %s", folder, kinds)

@@ -4,7 +4,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,13 +24,18 @@ logger = logging.getLogger(__name__)
 RESULTS_FILE = "predictions.sqlite"
 FORMAT_VERSION = 1
 TABLES = """
-CREATE TABLE IF NOT EXISTS made_by (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS models (
+    model INTEGER PRIMARY KEY,
+    made_by TEXT UNIQUE NOT NULL -- JSON: what answers depend on besides the photo
+);
 CREATE TABLE IF NOT EXISTS answers (
-    name TEXT PRIMARY KEY,      -- of the photo
+    model INTEGER NOT NULL REFERENCES models,
+    name TEXT NOT NULL,         -- of the photo
     asked TEXT NOT NULL,        -- what was looked at: an answer to anything else is none
     problem TEXT,               -- why the photo could not be read
     class_ids BLOB NOT NULL,    -- int64, a row for the photo or each of its boxes, the likeliest class first
-    probabilities BLOB NOT NULL -- float32, likewise
+    probabilities BLOB NOT NULL, -- float32, likewise
+    PRIMARY KEY (model, name)
 ) WITHOUT ROWID;
 """
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -53,11 +58,20 @@ class Results:
     Parameters
     ----------
     db
-        The database that holds them.
+        The database that holds them, and those of other models.
+    made_by
+        What answers depend on besides the photo.
     """
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, made_by: Mapping[str, Any]) -> None:
         self._db = db
+        made = (json.dumps({"format_version": FORMAT_VERSION, **made_by}),)
+        (n_others,) = db.execute("SELECT count(*) FROM models WHERE made_by != ?", made).fetchone()
+        if db.execute("INSERT OR IGNORE INTO models (made_by) VALUES (?)", made).rowcount and n_others:
+            logger.warning(
+                "This folder has predictions of another model, or of animals cut out otherwise; all begins anew."
+            )
+        (self._model,) = db.execute("SELECT model FROM models WHERE made_by = ?", made).fetchone()
 
     @classmethod
     @contextmanager
@@ -69,7 +83,7 @@ class Results:
         folder
             Where they are kept, and made if it is missing; None keeps them in memory.
         made_by
-            What answers depend on besides the photo. Results that something else made are forgotten.
+            What answers depend on besides the photo. Answers that something else made are kept apart.
 
         Raises
         ------
@@ -79,44 +93,39 @@ class Results:
             If there is no room.
         """
         if folder is None:
-            yield cls._begun(":memory:", made_by)
+            with cls._begun(":memory:", made_by) as results:
+                yield results
             return
         make_folder(folder)
         file = folder / RESULTS_FILE
-        with _told(file):
+        with _told(file), ExitStack() as stack:
             try:
-                results = cls._begun(file, made_by)
+                results = stack.enter_context(cls._begun(file, made_by))
             except sqlite3.DatabaseError as error:
                 if _code(error) not in DAMAGED:
                     raise
                 logger.warning("%s is damaged and is made again.", file)
                 file.unlink()
-                results = cls._begun(file, made_by)
-            with closing(results._db):
-                yield results
+                results = stack.enter_context(cls._begun(file, made_by))
+            yield results
 
     @classmethod
-    def _begun(cls, file: Path | str, made_by: Mapping[str, Any]) -> "Results":
-        db = sqlite3.connect(file, isolation_level=None, timeout=1)
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # nobody else works on it until it is closed
-        db.executescript(TABLES)
-        wanted = {"format_version": str(FORMAT_VERSION)} | {name: json.dumps(value) for name, value in made_by.items()}
-        found = dict(db.execute("SELECT name, value FROM made_by"))
-        if found != wanted:
-            if found:
-                logger.warning(
-                    "%s was made with another model, or another way to cut out animals: all begins anew.", file
-                )
-            db.execute("DELETE FROM answers")
-            db.execute("DELETE FROM made_by")
-            db.executemany("INSERT INTO made_by VALUES (?, ?)", wanted.items())
-        return cls(db)
+    @contextmanager
+    def _begun(cls, file: Path | str, made_by: Mapping[str, Any]) -> Iterator["Results"]:
+        with closing(sqlite3.connect(file, isolation_level=None, timeout=1)) as db:
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            db.execute("BEGIN EXCLUSIVE")  # from here on nobody else works on it, until it is closed
+            for statement in TABLES.split(";")[:-1]:
+                db.execute(statement)
+            results = cls(db, made_by)
+            db.execute("COMMIT")
+            yield results
 
     def tell_others(self, photos: PhotoSet) -> None:
         """Warn if there are answers to photos that are not among these, and so will be in no table any more."""
-        (n_answers,) = self._db.execute("SELECT count(*) FROM answers").fetchone()
-        find = "SELECT count(*) FROM answers WHERE name = ?"
-        n_others = n_answers - sum(self._db.execute(find, (name,)).fetchone()[0] for name in photos.names)
+        (n_answers,) = self._db.execute("SELECT count(*) FROM answers WHERE model = ?", (self._model,)).fetchone()
+        find = "SELECT count(*) FROM answers WHERE model = ? AND name = ?"
+        n_others = n_answers - sum(self._db.execute(find, (self._model, name)).fetchone()[0] for name in photos.names)
         if n_others:
             message = "%d photos that were classified before are not in %s: the tables are written without them."
             logger.warning(message, n_others, photos.root)
@@ -128,9 +137,9 @@ class Results:
     def _is_answered(self, photo: PhotoToClassify) -> bool:
         if photo.boxes == ():
             return True
-        find = "SELECT asked FROM answers WHERE name = ? AND problem IS NULL"
-        found = self._db.execute(find, (photo.name,)).fetchone()
-        return found is not None and found[0] == _asked(photo)
+        find = "SELECT asked FROM answers WHERE model = ? AND name = ? AND problem IS NULL"
+        found = self._db.execute(find, (self._model, photo.name)).fetchone()
+        return found is not None and found[0] == photo.asked()
 
     def add(self, answers: Iterable[Answer]) -> None:
         """Keep answers for good."""
@@ -139,35 +148,27 @@ class Results:
     def add_rows(self, rows: Iterable[AnswerRow]) -> None:
         """Keep answers that `as_row` has made rows of, for good."""
         self._db.execute("BEGIN")
-        self._db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", rows)
+        self._db.executemany(
+            "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)", ((self._model, *row) for row in rows)
+        )
         self._db.execute("COMMIT")
 
     def answers(self, photos: PhotoSet) -> Iterator[Answer]:
         """Give the answers to photos, in their order; a photo without boxes needs none and has an empty one."""
-        find = "SELECT problem, class_ids, probabilities FROM answers WHERE name = ?"
+        find = "SELECT problem, class_ids, probabilities FROM answers WHERE model = ? AND name = ?"
         for photo in photos:
             if photo.boxes == ():
                 yield Answer(photo, Predictions.join([]))
             else:
-                problem, *blobs = self._db.execute(find, (photo.name,)).fetchone()
+                problem, *blobs = self._db.execute(find, (self._model, photo.name)).fetchone()
                 yield Answer(photo, _restored(*blobs, n_rows=1 if photo.boxes is None else len(photo.boxes)), problem)
-
-
-def _asked(photo: PhotoToClassify) -> str:
-    """Name what is looked at: the boxes, and the size and time of change of the file."""
-    try:
-        status = photo.path.stat()
-    except OSError:
-        return json.dumps([photo.boxes, None, None])
-    # Whole seconds: what copies and other file systems make of a time differs in its fractions.
-    return json.dumps([photo.boxes, status.st_size, int(status.st_mtime)])
 
 
 def as_row(answer: Answer) -> AnswerRow:
     """Put an answer into a row."""
     predictions = answer.predictions
     blobs = predictions.class_ids.tobytes(), predictions.probabilities.tobytes()
-    return AnswerRow(answer.photo.name, _asked(answer.photo), answer.problem, *blobs)
+    return AnswerRow(answer.photo.name, answer.asked, answer.problem, *blobs)
 
 
 def _restored(class_ids: bytes, probabilities: bytes, *, n_rows: int) -> Predictions:

@@ -94,4 +94,8 @@ class PredictionSettings:
 
     def made_by(self, description: ModelDescription) -> dict[str, Any]:
         """Name what answers depend on besides the photos and their boxes."""
-        return {"model": description.model["sha256"], "padding": self.padding if self.detections else None}
+        return {
+            "model": description.model["sha256"],
+            "classes": description.classes,
+            "padding": self.padding if self.detections else None,
+        }

@@ -75,7 +75,8 @@ class AnswerTable:
         import pandas as pd
 
         frame = pd.DataFrame.from_records(list(self.lines(answers)), columns=list(self.columns))
-        return frame.astype({"confidence": "float64", "margin": "float64"})
+        types = {"confidence": "float64", "margin": "float64", "detection": "Int64", "detection_confidence": "float64"}
+        return frame.astype({name: kind for name, kind in types.items() if name in frame})
 
     def write(self, folder: Path, answers: Iterable[Answer]) -> None:
         """Write the lines into ``predictions.csv``, whole or not at all."""

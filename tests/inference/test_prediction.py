@@ -123,13 +123,46 @@ def test_a_second_call_looks_only_at_photos_that_are_new_changed_or_were_unreada
     assert frame.loc["IMG_1.png", "Species"].tolist() == ["green", "green"]  # in the top folder, and in north/a
 
 
-def test_another_model_begins_anew(export, photos, tmp_path, write_model, monkeypatch):
+def test_another_model_begins_anew_and_takes_nothing_from_the_first(export, photos, tmp_path, write_model, monkeypatch):
     predict(export, photos, output_dir=tmp_path / "out")
     turned = write_model(tmp_path / "other", weights=np.eye(3, 4, dtype=np.float32) * 9)
     seen = looked_at(monkeypatch)
     frame = predict(turned, photos, output_dir=tmp_path / "out")
     assert len(seen) == 6
     assert frame.loc[frame["RelativePath"] == "south", "Species"].tolist() == ["blue"]  # what was red to the first
+    seen.clear()
+    assert predict(export, photos, output_dir=tmp_path / "out")["Species"].tolist()[-2:] == ["red", "blue"]
+    third = write_model(tmp_path / "third", weights=np.eye(3, 4, dtype=np.float32))
+    with pytest.raises(ConfigError, match="device"):
+        predict(third, photos, output_dir=tmp_path / "out", device="tpu")
+    predict(export, photos, output_dir=tmp_path / "out")
+    assert seen == []
+
+
+def test_classes_that_were_written_over_are_told_also_if_nothing_is_left_to_do(export, photos, tmp_path):
+    predict(export, photos, output_dir=tmp_path / "out")
+    text = (export / DESCRIPTION_FILE).read_text()
+    swapped = text.replace('"red"', '"x"').replace('"blue"', '"red"').replace('"x"', '"blue"')
+    (export / DESCRIPTION_FILE).write_text(swapped)
+    with pytest.raises(CheckpointError, match="its classes are not those"):
+        predict(export, photos, output_dir=tmp_path / "out")
+
+
+def test_a_photo_that_is_replaced_while_it_is_looked_at_is_looked_at_again(
+    export, photos, tmp_path, monkeypatch, write_photo
+):
+    really = prediction.Classification._decode
+
+    def decode_and_replace(self, photo):
+        pixels = really(self, photo)
+        write_photo(photo.path, (0, 0, 255), size=(77, 55))
+        return pixels
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prediction.Classification, "_decode", decode_and_replace)
+        first = predict(export, photos / "south", output_dir=tmp_path / "out")
+    second = predict(export, photos / "south", output_dir=tmp_path / "out")
+    assert first["Species"].tolist() == ["red", "blue"] and second["Species"].tolist() == ["blue", "blue"]
 
 
 def test_damaged_results_are_made_again(export, photos, tmp_path, caplog):
@@ -312,6 +345,26 @@ def test_results_that_another_program_writes_are_told(export, photos, tmp_path):
                 predict(export, photos, output_dir=tmp_path / "out")
         finally:
             other.kill()
+
+
+def test_a_second_program_on_the_same_results_is_refused_and_does_the_first_no_harm(export, photos, tmp_path):
+    program = (
+        "import sys, time; from camera_trap_al import predict; from camera_trap_al.inference import prediction\n"
+        "really = prediction.Classification._decode\n"
+        "def slowly(*args):\n"
+        "    print('begun', flush=True); sys.stdin.readline(); return really(*args)\n"
+        "prediction.Classification._decode = slowly\n"
+        "print(len(predict(sys.argv[1], sys.argv[2], output_dir=sys.argv[3])), flush=True)"
+    )
+    predict(export, photos / "south", output_dir=tmp_path / "out")  # so that the model is known there
+    command = [sys.executable, "-c", program, export, photos, tmp_path / "out"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as other:
+        assert other.stdout.readline() == "begun\n"
+        with pytest.raises(DataError, match="another program"):
+            predict(export, photos, output_dir=tmp_path / "out")
+        said, _ = other.communicate("\n" * 20)
+    assert other.returncode == 0 and said.splitlines()[-1] == "6"
 
 
 def test_a_csv_that_may_not_be_written_is_told_and_nothing_is_lost(export, photos, tmp_path, monkeypatch):
