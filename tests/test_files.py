@@ -80,7 +80,7 @@ def test_a_full_disk_is_told_with_the_file_and_leaves_nothing_aside(tmp_path, co
 
 
 def test_any_other_fault_of_a_disk_is_told_with_what_to_do(tmp_path):
-    with pytest.raises(RunFileError, match=r"a\.txt: .*\(Is a directory\).*no label is lost") as caught:
+    with pytest.raises(RunFileError, match=r"a\.txt: .*\(Is a directory\).*nothing is lost") as caught:
         with written_aside(tmp_path / "a.txt") as prepared:
             prepared.mkdir()
             prepared.write_text("new")
