@@ -21,7 +21,7 @@ LAYERS = [
     {"label_archive"},
     {"run_store"},
     {"run_rebuild"},
-    {"bootstrap", "calibration", "out_of_fold", "thresholds"},
+    {"bootstrap", "calibration", "forecast", "out_of_fold", "thresholds"},
     {"labelling", "evaluation", "classifier", "predictions"},
     {"deep_learning"},
     {"model_graph"},
