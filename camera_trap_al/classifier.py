@@ -182,7 +182,7 @@ class EmbeddingClassifier:
         else:
             estimator = new_estimator(self.estimator, self.params, self.seed)
             what = f"Classifier: learning from {len(targets)} labelled images of {len(labelled_classes)} classes"
-            with stage(logger, what):
+            with stage(logger, what, "training the classifier"):
                 fit_estimator(estimator, scaled_embeddings, targets, progress=progress)
         self.estimator_, self.labelled_classes = estimator, labelled_classes
         self._n_features = scaled_embeddings.shape[1]

@@ -2,7 +2,7 @@
 
 import secrets
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
@@ -18,6 +18,7 @@ from camera_trap_al.image_cache import CACHE_MODES
 from camera_trap_al.photo_folders import RUN_DATABASE
 from camera_trap_al.query import LabelSourceLike
 from camera_trap_al.rules import (
+    a_function,
     a_label_source,
     a_name,
     a_path,
@@ -52,6 +53,7 @@ REFITS = ("pixel_stats",)
 # What belongs to one start, or to where things lie, and is no change of the run.
 OF_ONE_START = {"train_data", "unlabelled_data", "validation_data", "output_dir", "use_checkpoints", "refit", "rebuild"}
 DEFAULT_FOLDER = "Active Learning Files"
+AUDIT_WITHOUT_VALIDATION = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +132,9 @@ class RunConfig:
     refit: str | None = setting(None, optional(one_of(REFITS)))
     rebuild: bool = setting(False, boolean)
     accept_error: float = setting(0.05, share(0.5))
+    audit_fraction: float | None = setting(None, optional(share(0.5)), kept=True)
+    stop_when: Callable[[Any], Any] | None = setting(None, optional(a_function))
+    target_accuracy: float | None = setting(None, optional(share(1)))
 
     def __post_init__(self) -> None:
         problems = self.problems()
@@ -204,6 +209,13 @@ class RunConfig:
         """The run folder, absolute."""
         chosen = DEFAULT_FOLDER if self.output_dir == "default" else self.output_dir
         return Path(chosen).expanduser().absolute()
+
+    @property
+    def audit_share(self) -> float:
+        """The share of the unlabelled photos, and of each round, that only measures the model."""
+        if self.audit_fraction is not None:
+            return self.audit_fraction
+        return AUDIT_WITHOUT_VALIDATION if self.validation_data is None else 0.0
 
     @property
     def training(self) -> TrainingStage:

@@ -42,6 +42,7 @@ def export_model(
     calibration: Mapping[str, Any] = NOT_CALIBRATED,
     thresholds: Mapping[str, Any] = NO_THRESHOLDS,
     validation: Mapping[str, Any] | None = None,
+    audit: Mapping[str, Any] | None = None,
 ) -> None:
     """Write everything that is needed to apply the model elsewhere, each file whole or not at all.
 
@@ -77,6 +78,8 @@ def export_model(
         What ``model.json`` says of them; the ``temperature`` of the calibration goes into ``model.onnx`` too.
     validation
         Figures of the model's test, as plain values; None if it was not tested.
+    audit
+        Likewise of the test on audit photos.
 
     Raises
     ------
@@ -111,6 +114,7 @@ def export_model(
             "labels": sum(labels_per_class.values()),
             "labels_per_class": dict(labels_per_class),
             "validation": None if validation is None else dict(validation),
+            "audit": None if audit is None else dict(audit),
         },
         calibration=calibration,
         thresholds=thresholds,

@@ -14,10 +14,21 @@ from camera_trap_al.pools import Role
 from camera_trap_al.query import SKIP, UNUSABLE, Answer, Query
 from camera_trap_al.run_folder import ARCHIVE, ARCHIVED_NAME
 
-__all__ = ["ACCEPTED", "INITIAL", "LABEL_COLUMNS", "keep_answer", "keep_file", "keep_initial", "read_labels"]
+__all__ = [
+    "ACCEPTED",
+    "AUDIT",
+    "INITIAL",
+    "LABEL_COLUMNS",
+    "keep_answer",
+    "keep_audit",
+    "keep_file",
+    "keep_initial",
+    "read_labels",
+]
 
 ACCEPTED = f"{ARCHIVE}/accepted"
 INITIAL = f"{ACCEPTED}/initial.csv"  # labels known before the run asked anything
+AUDIT = f"{ACCEPTED}/audit.csv"  # photos that only measure the model
 LABEL_COLUMNS = ("path", "label")  # of data/labels.csv, and of what was accepted
 
 
@@ -43,6 +54,12 @@ def keep_initial(folder: Path, labels: Iterable[tuple[str, str]]) -> None:
     """Keep what was known before the run asked anything: the path and label of each photo of the unlabelled folder."""
     with written_aside(folder / INITIAL) as prepared:
         prepared.write_bytes(_content(labels))
+
+
+def keep_audit(folder: Path, lots: Iterable[tuple[str, float]]) -> None:
+    """Keep which photos are reserved for the audit: the path of each, and its lot in the place of a label."""
+    with written_aside(folder / AUDIT) as prepared:
+        prepared.write_bytes(_content((path, repr(lot)) for path, lot in lots))
 
 
 def keep_file(folder: Path, prefix: str, name: str, content: bytes) -> None:

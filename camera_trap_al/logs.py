@@ -2,21 +2,50 @@
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
-__all__ = ["only_warnings_of", "run_logging", "stage"]
+__all__ = ["only_warnings_of", "run_logging", "stage", "timed"]
 
 PACKAGE = "camera_trap_al"
 
 
+_seconds: ContextVar[dict[str, float] | None] = ContextVar("seconds", default=None)
+
+
 @contextmanager
-def stage(logger: logging.Logger, what: str) -> Iterator[None]:
-    """Log at INFO that `what` starts and, if it succeeds, that it is done and how many seconds it took."""
+def stage(logger: logging.Logger, what: str, kind: str = "") -> Iterator[None]:
+    """Log at INFO that `what` starts and, if it succeeds, that it is done and how many seconds it took.
+
+    Parameters
+    ----------
+    logger
+        The logger of the module whose work it is.
+    what
+        What is done, with its counts.
+    kind
+        What `timed` adds it to; "" if it is a part of another stage.
+    """
     logger.info("%s ...", what)
     start = time.perf_counter()
     yield
-    logger.info("%s: done in %.1f s", what, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    if kind and (total := _seconds.get()) is not None:
+        total[kind] += seconds
+    logger.info("%s: done in %.1f s", what, seconds)
+
+
+@contextmanager
+def timed() -> Iterator[dict[str, float]]:
+    """Give the seconds of the stages that end within the context, by their kinds; they may be cleared in between."""
+    total: defaultdict[str, float] = defaultdict(float)
+    token = _seconds.set(total)
+    try:
+        yield total
+    finally:
+        _seconds.reset(token)
 
 
 @contextmanager

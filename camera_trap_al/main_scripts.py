@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from camera_trap_al.active_learning_methods.base import QueryStrategy
+from camera_trap_al.audit import Audit
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
@@ -18,11 +19,12 @@ from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.export_problems import find_export_problems
 from camera_trap_al.labelling.dialogue import say, told_at_interrupt
 from camera_trap_al.labelling.sources import Reading, label_source_for
-from camera_trap_al.logs import run_logging
+from camera_trap_al.logs import run_logging, timed
 from camera_trap_al.pools import Role
 from camera_trap_al.predictions import PREDICTIONS_FILE
 from camera_trap_al.publishing import publish, publish_pool
 from camera_trap_al.query import Answer, LabelSource, LabelSourceLike, Query
+from camera_trap_al.round_figures import audit_of, why_stop
 from camera_trap_al.run_folder import faults_told
 from camera_trap_al.run_rebuild import open_run
 from camera_trap_al.run_store import RunStore
@@ -48,7 +50,10 @@ class RunResult:
     export_dir
         Folder with the trained model.
     ended_because
-        "everything is labelled", "max_labels is reached", "only skipped photos are left" or "the expert stopped".
+        "everything is labelled", "max_labels is reached", "target_accuracy is reached", "stop_when says so" or the
+        reason that it gave, "only skipped photos are left" or "the expert stopped".
+    audit
+        What the audit photos said at last; None without any.
     """
 
     labels_given: int
@@ -56,6 +61,7 @@ class RunResult:
     validation_history: tuple[Mapping[str, Any], ...]
     export_dir: Path
     ended_because: str
+    audit: Audit | None = None
 
 
 def run_active_learning(
@@ -111,6 +117,9 @@ def run_active_learning(
     refit: str | None = None,
     rebuild: bool = False,
     accept_error: float = 0.05,
+    audit_fraction: float | None = None,
+    stop_when: Any = None,
+    target_accuracy: float | None = None,
 ) -> RunResult:
     """Train an image classifier, asking a person to label the photos that are worth it.
 
@@ -197,6 +206,16 @@ def run_active_learning(
         or ``"never"`` any.
     accept_error
         The share of wrong species among the photos whose predicted species may be accepted without a look.
+    audit_fraction
+        The share of the unlabelled photos that are drawn at random, kept out of the training, and asked about little by
+        little, the same share of each round but at least one photo, to tell how good the model is; None means 0.05
+        without `validation_data` and 0 with it. It stays as it was when the run began.
+    stop_when
+        A function that is given the run's `Progress` before each question, and returns True to end the run, or the
+        reason as text.
+    target_accuracy
+        The run ends when the lower end of the 95 % interval of the accuracy has reached this, on the validation photos,
+        or else on at least 50 audit photos.
     image_cache
         Where decoded photos are kept: in a file of the run folder (``"auto"``), in ``"memory"``, nowhere (``"off"``).
     image_cache_gb
@@ -264,17 +283,18 @@ def run_active_learning(
         told_at_interrupt("Interrupted. No label is lost: the same call goes on where it stopped."),
         faults_told(config.run_dir),
         open_run(config) as store,
+        timed() as seconds,
     ):
         while True:  # once, and again whenever the expert has added photos
             env = ActiveLearningEnvironment.start(store)
             with closing(env.dataset.cache):
                 say(start_screen(env, store.folder))
-                ended_because = _learn_and_ask(env, store)
+                ended_because = _learn_and_ask(env, store, seconds)
                 if ended_because:
                     return _finish(env, store, ended_because)
 
 
-def _learn_and_ask(env: ActiveLearningEnvironment, store: RunStore) -> str | None:
+def _learn_and_ask(env: ActiveLearningEnvironment, store: RunStore, seconds: dict[str, float]) -> str | None:
     """Learn and ask, round by round; say why that ended, None if the photos have to be looked for again."""
     labels = _label_source(env, store)
     if isinstance(env.embedder, EmbeddingTrainer):
@@ -284,11 +304,12 @@ def _learn_and_ask(env: ActiveLearningEnvironment, store: RunStore) -> str | Non
         for update in env.stale_models():  # network, embeddings, classifier: what the labels outdated
             update()
             env.save(store)
-        publish(env, store)
-        ended_because = env.why_finished()
+        progress = publish(env, store, seconds)
+        seconds.clear()
+        ended_because = env.why_finished() or why_stop(progress, env.config)
         if ended_because:
             return ended_because
-        query = env.ask(store)  # after a restart, about the same photos
+        query = replace(env.ask(store), advice=progress.advice)  # after a restart, about the same photos
         env.dataset.cache.close()  # until it is used again: nothing of the run is open while somebody labels
         answer = _answer(query, labels, store)
         if answer.stop:
@@ -345,4 +366,5 @@ def _finish(env: ActiveLearningEnvironment, store: RunStore, ended_because: str)
         validation_history=tuple(store.validation_history()),
         export_dir=store.folder / "export",
         ended_because=ended_because,
+        audit=audit_of(env),
     )

@@ -15,7 +15,7 @@ import numpy as np
 
 from camera_trap_al.exceptions import DataError
 from camera_trap_al.interchange.timelapse import FOLDERS_MADE_BY_TIMELAPSE
-from camera_trap_al.pools import UNLABELLED, Pools, Role
+from camera_trap_al.pools import UNLABELLED, IndexArray, Pools, Role
 
 __all__ = [
     "NOT_TEXT",
@@ -25,6 +25,7 @@ __all__ = [
     "Catalogue",
     "FolderScan",
     "class_of",
+    "groups_of",
     "is_text",
     "new_catalogue",
     "scan_data_folders",
@@ -97,6 +98,32 @@ class Catalogue:
 def class_of(path: str) -> str:
     """Name the class of a labelled photo: its top-level folder."""
     return path.partition("/")[0]
+
+
+def groups_of(catalogue: Catalogue, rows: IndexArray) -> IndexArray:
+    """Tell by their folders which photos are likely to be alike.
+
+    Those of one folder are a group. A photo that lies directly in the folder of its class is one of its own: that
+    folder says what it shows, not where it was taken.
+
+    Parameters
+    ----------
+    catalogue
+        The photos.
+    rows
+        (n,) rows.
+
+    Returns
+    -------
+    (n,) numbers, equal for photos of one group.
+    """
+    roles, names = catalogue.pools.roles, []
+    for row in rows.tolist():
+        folder = catalogue.paths[row].rpartition("/")[0]
+        is_class_folder = roles[row] != Role.UNLABELLED and "/" not in folder
+        names.append(f"{roles[row]}/{folder}/{row if is_class_folder else ''}")
+    numbers: IndexArray = np.unique(names, return_inverse=True)[1].astype(np.int64)
+    return numbers
 
 
 def scan_folder(root: Path, *, top_level: bool = False) -> FolderScan:

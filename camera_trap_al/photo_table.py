@@ -15,6 +15,7 @@ from camera_trap_al.photo_folders import Catalogue, FolderScan, class_of
 from camera_trap_al.pools import UNLABELLED, Pools, Role
 
 __all__ = [
+    "AUDIT_DRAWN_FROM",
     "SCHEMA",
     "add_classes",
     "class_ids",
@@ -24,18 +25,20 @@ __all__ = [
     "load_catalogue",
     "register",
     "registered_roots",
+    "reserve_for_audit",
 ]
 
 logger = logging.getLogger(__name__)
 
 VANISHED = "not there"
+AUDIT_DRAWN_FROM = "audit_drawn_from"  # the setting that says from how many photos, by row, the audit was drawn
 
 SCHEMA = """
 CREATE TABLE classes (class_id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE photos (
     photo_row INTEGER PRIMARY KEY, role INTEGER NOT NULL, path TEXT NOT NULL,
     class_id INTEGER REFERENCES classes, set_aside TEXT,
-    unusable INTEGER NOT NULL DEFAULT 0, is_initial INTEGER NOT NULL DEFAULT 0, UNIQUE (role, path)
+    unusable INTEGER NOT NULL DEFAULT 0, is_initial INTEGER NOT NULL DEFAULT 0, audit_lot REAL, UNIQUE (role, path)
 );
 """
 
@@ -151,6 +154,16 @@ def _add_photos(db: sqlite3.Connection, role: Role, paths: Sequence[str], *, gro
         logger.info("%d new photos in %s", len(paths), role.argument)
 
 
+def reserve_for_audit(db: sqlite3.Connection, lots: Mapping[int, float]) -> list[tuple[str, float]]:
+    """Reserve photos for the audit, and give the path and lot of all that are reserved by now.
+
+    The photos that are registered are never drawn from again: only those that come later.
+    """
+    db.executemany("UPDATE photos SET audit_lot = ? WHERE photo_row = ?", [(lot, row) for row, lot in lots.items()])
+    db.execute("INSERT OR REPLACE INTO settings SELECT ?, COUNT(*) FROM photos", (f"frozen.{AUDIT_DRAWN_FROM}",))
+    return db.execute("SELECT path, audit_lot FROM photos WHERE audit_lot IS NOT NULL ORDER BY photo_row").fetchall()
+
+
 def leaves_its_folder(path: str) -> bool:
     """Whether a path that should lie below a folder does not, on any operating system."""
     parts = re.split(r"[/\\]", path)
@@ -184,15 +197,16 @@ def load_catalogue(db: sqlite3.Connection, roots: Mapping[Role, Path]) -> Catalo
     """
     _check_paths(db)
     photos = db.execute(
-        "SELECT role, path, COALESCE(class_id, ?), set_aside IS NOT NULL OR unusable, is_initial FROM photos"
+        "SELECT role, path, COALESCE(class_id, ?), set_aside IS NOT NULL OR unusable, is_initial, audit_lot FROM photos"
         " ORDER BY photo_row",
         (UNLABELLED,),
     ).fetchall()
-    roles, paths, targets, is_set_aside, is_initial = zip(*photos, strict=True)
+    roles, paths, targets, is_set_aside, is_initial, audit_lots = zip(*photos, strict=True)
     pools = Pools(
         np.array(roles, np.int8),
         np.array(targets, np.int64),
         np.array(is_set_aside, np.bool_),
         np.array(is_initial, np.bool_),
+        np.array(audit_lots, np.float64),
     )
     return Catalogue(roots, class_names(db), paths, pools)

@@ -1,8 +1,8 @@
-"""Which rows are labelled, unlabelled, validation or set aside."""
+"""Which rows are labelled, unlabelled, validation, audit or set aside."""
 
 import mmap
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
 
 import numpy as np
@@ -44,7 +44,7 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class Pools:
-    """Disjoint sets of rows, always derived from three arrays that say one thing each.
+    """Sets of rows, always derived from arrays that say one thing each.
 
     Attributes
     ----------
@@ -57,36 +57,56 @@ class Pools:
     is_initial
         (n_rows,) bool, True for rows of the unlabelled folder whose label was known before the run asked anything;
         by default none.
+    audit_lots
+        (n_rows,) float64, for rows reserved for the audit the place in its random order, NaN for all others; by default
+        none is reserved.
     """
 
     roles: NDArray[np.int8]
     targets: IndexArray
     is_set_aside: NDArray[np.bool_]
     is_initial: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    audit_lots: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0, np.float64))
 
     def __post_init__(self) -> None:
         if not len(self.is_initial):
             object.__setattr__(self, "is_initial", np.zeros(len(self.roles), np.bool_))
-        if not len(self.roles) == len(self.targets) == len(self.is_set_aside) == len(self.is_initial):
-            raise ValueError(
-                "Pools needs roles, targets, is_set_aside and is_initial of one length; got "
-                f"{len(self.roles)}, {len(self.targets)}, {len(self.is_set_aside)} and {len(self.is_initial)}."
-            )
+        if not len(self.audit_lots):
+            object.__setattr__(self, "audit_lots", np.full(len(self.roles), np.nan))
+        lengths = [len(getattr(self, each.name)) for each in fields(self)]
+        if len(set(lengths)) > 1:
+            named = ", ".join(each.name for each in fields(self))
+            raise ValueError(f"Pools needs arrays of one length, {named}; got {lengths}.")
 
     @property
     def labelled(self) -> IndexArray:
-        """Rows that the model learns from, ascending: the training set and every answered photo."""
-        return self._rows((self.roles != Role.VALIDATION) & (self.targets != UNLABELLED))
+        """Rows that the model learns from, ascending: the training set and every answered photo outside the audit."""
+        return self._rows((self.roles != Role.VALIDATION) & (self.targets != UNLABELLED) & ~self.is_audit)
 
     @property
     def unlabelled(self) -> IndexArray:
-        """Rows that may still be asked about, ascending."""
+        """Rows that may still be asked about, ascending, those of the audit included."""
         return self._rows((self.roles == Role.UNLABELLED) & (self.targets == UNLABELLED))
+
+    @property
+    def is_audit(self) -> NDArray[np.bool_]:
+        """(n_rows,) whether a row is reserved for the audit, labelled or not."""
+        return ~np.isnan(self.audit_lots)
+
+    @property
+    def audit(self) -> IndexArray:
+        """Labelled rows of the audit, ascending: they only ever measure the model."""
+        return self._rows(self.is_audit & (self.targets != UNLABELLED))
+
+    def audit_to_come(self, not_now: IndexArray | None = None) -> IndexArray:
+        """Unlabelled rows of the audit in the order in which they are asked about; those `not_now` come last."""
+        rows = self._rows(self.is_audit & (self.targets == UNLABELLED))
+        return rows[np.lexsort((self.audit_lots[rows], np.isin(rows, () if not_now is None else not_now)))]
 
     def candidates(
         self, lots: NDArray[np.float64], at_most: int | None, not_now: IndexArray | None = None
     ) -> IndexArray:
-        """Rows that are asked about in preference, ascending: the unlabelled ones with the lowest lots.
+        """Rows that a strategy may choose from, ascending: the unlabelled ones outside the audit with the lowest lots.
 
         As labels use them up, those with the next higher lots come in.
 
@@ -100,6 +120,7 @@ class Pools:
             (n,) rows that are left for later, unless there are no others.
         """
         rows = self.unlabelled
+        rows = rows[~self.is_audit[rows]]
         if not_now is not None and len(not_now) and len(others := np.setdiff1d(rows, not_now)):
             rows = others
         if at_most is None or len(rows) <= at_most:

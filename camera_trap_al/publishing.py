@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from camera_trap_al import __version__
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
@@ -16,6 +14,8 @@ from camera_trap_al.exceptions import DataError, RunFileError
 from camera_trap_al.export import export_model
 from camera_trap_al.interchange.recognitions import write_recognitions
 from camera_trap_al.predictions import PREDICTIONS_FILE, RECOGNITIONS_FILE, Predictions, write_predictions
+from camera_trap_al.progress import Progress
+from camera_trap_al.round_figures import labels_per_class, take_stock
 from camera_trap_al.run_store import Artefact, RunStore
 
 __all__ = ["publish", "publish_pool"]
@@ -23,8 +23,16 @@ __all__ = ["publish", "publish_pool"]
 logger = logging.getLogger(__name__)
 
 
-def publish(env: ActiveLearningEnvironment, store: RunStore) -> None:
-    """Bring everything up to date before a question: labels, figures, the exported model, what it thinks."""
+def publish(env: ActiveLearningEnvironment, store: RunStore, seconds: Mapping[str, float] | None = None) -> Progress:
+    """Bring everything up to date before a question: labels, figures, the exported model, what it thinks.
+
+    Parameters
+    ----------
+    env, store
+        The run.
+    seconds
+        What each stage since the last question took, by its name.
+    """
     store.write_labels()
     report = env.evaluate()
     if report is not None:
@@ -33,27 +41,25 @@ def publish(env: ActiveLearningEnvironment, store: RunStore) -> None:
         report.save(store.folder / "test_results" / f"train_set_size_{size}", photos)
         store.record_evaluation(size, report.to_dict())
         logger.info("Validation with %d labels: %s, macro F1 %.3f", size, report.accuracy_told, report.macro_f1)
+    progress = take_stock(env, store, report, seconds or {})
     if isinstance(env.embedder, EmbeddingTrainer):
         export_model(
             store.folder / "export",
             env.embedder,
             env.fitted(),
             env.dataset.classes,
-            labels_per_class=_labels_per_class(env),
+            labels_per_class=labels_per_class(env),
             graph=keep_network_graph(PhotoNetwork(env.embedder), store),
             calibration=env.calibrated.calibration.to_dict(),
             thresholds=env.calibrated.thresholds.to_dict(),
             validation=None if report is None else report.to_dict(),
+            audit=None if progress.audit is None else progress.audit.to_dict(),
         )
     if env.config.predict_pool == "rounds":
         publish_pool(env, store)
-    elif env.config.predict_pool == "end" and not env.why_finished():
+    elif env.config.predict_pool == "end" and len(env.candidates) and not env.why_finished():
         _publish_candidates(env, store)
-
-
-def _labels_per_class(env: ActiveLearningEnvironment) -> dict[str, int]:
-    counts = np.bincount(env.dataset.targets[env.pools.labelled], minlength=len(env.dataset.classes))
-    return dict(zip(env.dataset.classes, counts.tolist(), strict=True))
+    return progress
 
 
 def _publish_candidates(env: ActiveLearningEnvironment, store: RunStore) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "LabelSource",
     "LabelSourceLike",
     "Query",
+    "Reasons",
     "check_answer",
     "plain_form",
 ]
@@ -50,6 +51,25 @@ class KnownLabel(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class Reasons:
+    """What was thought of the photos of a query when they were chosen.
+
+    Attributes
+    ----------
+    scores
+        (n,) the strategy's score, higher for photos that it would rather ask about; NaN where it gives none.
+    class_ids
+        (n,) the class that the model thought likeliest, `UNLABELLED` where it was not asked.
+    confidences
+        (n,) the probability that it gave that class, 0 to 1; NaN where it was not asked.
+    """
+
+    scores: NDArray[np.float32]
+    class_ids: NDArray[np.int64]
+    confidences: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
 class Query:
     """The photos that one round asks about.
 
@@ -67,6 +87,8 @@ class Query:
         The photos that earlier rounds asked about and this one does not, in the form of `paths`.
     known
         What is known of photos of the unlabelled folder, by path; only these can be corrected.
+    advice
+        Whether it is worth going on, in a line for the expert; "" without anything to say.
     """
 
     round: int
@@ -75,6 +97,7 @@ class Query:
     classes: tuple[str, ...]
     asked_before: tuple[str, ...] = ()
     known: Mapping[str, KnownLabel] = field(default_factory=dict, repr=False)
+    advice: str = ""
 
     def __post_init__(self) -> None:
         if len(self.rows) != len(self.paths):

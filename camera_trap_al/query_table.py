@@ -2,17 +2,20 @@
 
 import sqlite3
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from camera_trap_al.exceptions import LabelFault, LabelFileError
 from camera_trap_al.photo_table import add_classes, class_names
 from camera_trap_al.pools import UNLABELLED, IndexArray, Role
-from camera_trap_al.query import Answer, KnownLabel, Query
+from camera_trap_al.query import UNUSABLE, Answer, KnownLabel, Query, Reasons
 
 __all__ = [
     "SCHEMA",
+    "AskedPhoto",
     "ask",
+    "asked_photos",
     "check_something_is_labelled",
     "load_query",
     "skipped_rows",
@@ -24,7 +27,8 @@ SCHEMA = """
 CREATE TABLE queries (round INTEGER PRIMARY KEY, asked_at TEXT NOT NULL, answered_at TEXT);
 CREATE TABLE query_rows (
     round INTEGER NOT NULL REFERENCES queries, position INTEGER NOT NULL,
-    photo_row INTEGER NOT NULL REFERENCES photos, is_answered INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (round, position)
+    photo_row INTEGER NOT NULL REFERENCES photos, is_answered INTEGER NOT NULL DEFAULT 0,
+    score REAL, guess INTEGER, confidence REAL, PRIMARY KEY (round, position)
 );
 CREATE TABLE label_events (
     event INTEGER PRIMARY KEY, happened_at TEXT NOT NULL, round INTEGER REFERENCES queries,
@@ -34,13 +38,59 @@ CREATE TABLE label_events (
 """
 
 
-def ask(db: sqlite3.Connection, rows: IndexArray, asked_at: str) -> Query:
+class AskedPhoto(NamedTuple):
+    """A photo that was asked about.
+
+    Attributes
+    ----------
+    round
+        The round that asked, counted from 1.
+    row, path
+        The photo's row, and its path relative to the unlabelled folder.
+    score, guess, confidence
+        What was thought of it when it was chosen, as in `Reasons`; None where nothing was.
+    label
+        Its label by now; None if it has none.
+    is_audit
+        Whether it was asked about for the audit, as 1 or 0.
+    """
+
+    round: int
+    row: int
+    path: str
+    score: float | None
+    guess: str | None
+    confidence: float | None
+    label: str | None
+    is_audit: int
+
+
+def ask(db: sqlite3.Connection, rows: IndexArray, asked_at: str, reasons: Reasons | None = None) -> Query:
     """Store the next round's query."""
     (last,) = db.execute("SELECT COALESCE(MAX(round), 0) FROM queries").fetchone()
     db.execute("INSERT INTO queries (round, asked_at) VALUES (?, ?)", (last + 1, asked_at))
     positions = [(last + 1, position, int(row)) for position, row in enumerate(rows)]
     db.executemany("INSERT INTO query_rows (round, position, photo_row) VALUES (?, ?, ?)", positions)
+    if reasons is not None:
+        thoughts = zip(reasons.scores.tolist(), reasons.class_ids.tolist(), reasons.confidences.tolist(), strict=True)
+        db.executemany(  # SQLite stores NaN as NULL
+            "UPDATE query_rows SET score = ?, guess = NULLIF(?, -1), confidence = ? WHERE round = ? AND position = ?",
+            [(*thought, last + 1, position) for position, thought in enumerate(thoughts)],
+        )
     return load_query(db, last + 1)
+
+
+def asked_photos(db: sqlite3.Connection) -> list[AskedPhoto]:
+    """Give every photo that was asked about, in the order of asking, with what was thought and what was said."""
+    found = db.execute(
+        "SELECT round, photo_row, path, score, guesses.name, confidence,"
+        " CASE WHEN unusable THEN ? ELSE labels.name END, audit_lot IS NOT NULL"
+        " FROM query_rows JOIN photos USING (photo_row)"
+        " LEFT JOIN classes AS labels ON photos.class_id = labels.class_id"
+        " LEFT JOIN classes AS guesses ON guess = guesses.class_id ORDER BY round, position",
+        (UNUSABLE,),
+    )
+    return [AskedPhoto(*values) for values in found]
 
 
 def load_query(db: sqlite3.Connection, round_number: int, at_most: int | None = None) -> Query:
@@ -115,7 +165,7 @@ def check_something_is_labelled(db: sqlite3.Connection, source: str) -> None:
     LabelFileError
         If no labelled photo is left to learn from.
     """
-    labelled = "SELECT 1 FROM photos WHERE role != ? AND class_id IS NOT NULL LIMIT 1"
+    labelled = "SELECT 1 FROM photos WHERE role != ? AND class_id IS NOT NULL AND audit_lot IS NULL LIMIT 1"
     if not db.execute(labelled, (Role.VALIDATION,)).fetchone():
         advice = "Give one photo a species, or take back one of the corrections."
         fault = LabelFault(

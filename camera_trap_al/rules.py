@@ -17,6 +17,7 @@ __all__ = [
     "LABEL_SOURCE_WORDS",
     "Rule",
     "a_file",
+    "a_function",
     "a_label_source",
     "a_name",
     "a_path",
@@ -145,6 +146,11 @@ def existing_folder(value: Any) -> str | None:
 def a_path(value: Any) -> str | None:
     """Accept any path."""
     return None if _as_path(value) is not None else "the path of a file that exists"
+
+
+def a_function(value: Any) -> str | None:
+    """Accept what can be called."""
+    return None if callable(value) else "a function"
 
 
 def new_folder(value: Any) -> str | None:

@@ -8,7 +8,7 @@ from camera_trap_al.exceptions import CheckpointError
 
 __all__ = ["FORMAT", "bring_up_to_date"]
 
-FORMAT = 2
+FORMAT = 3
 
 SCHEMA = f"""
 {photo_table.SCHEMA}
@@ -16,6 +16,7 @@ SCHEMA = f"""
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE artefacts (file TEXT PRIMARY KEY, sha256 TEXT NOT NULL, lineage TEXT NOT NULL);
 CREATE TABLE evaluations (train_set_size INTEGER PRIMARY KEY, metrics TEXT NOT NULL);
+CREATE TABLE rounds (n_answers INTEGER PRIMARY KEY, figures TEXT NOT NULL);
 """
 MIGRATIONS = {  # from which format, and what makes it the next one
     1: """
@@ -31,6 +32,13 @@ CREATE TABLE label_events (
 INSERT INTO label_events
     SELECT event, happened_at, round, photo_row, 'label', old_class, new_class, source FROM old_label_events;
 DROP TABLE old_label_events;
+""",
+    2: """
+ALTER TABLE photos ADD COLUMN audit_lot REAL;
+ALTER TABLE query_rows ADD COLUMN score REAL;
+ALTER TABLE query_rows ADD COLUMN guess INTEGER;
+ALTER TABLE query_rows ADD COLUMN confidence REAL;
+CREATE TABLE rounds (n_answers INTEGER PRIMARY KEY, figures TEXT NOT NULL);
 """,
 }
 

@@ -18,7 +18,7 @@ from camera_trap_al import photo_table, query_table, run_folder, run_format, run
 from camera_trap_al.config import RunConfig
 from camera_trap_al.exceptions import CheckpointError
 from camera_trap_al.files import aside, explained, prepared_aside, put_in_place
-from camera_trap_al.label_archive import ACCEPTED, INITIAL, read_labels
+from camera_trap_al.label_archive import ACCEPTED, AUDIT, INITIAL, read_labels
 from camera_trap_al.logs import stage
 from camera_trap_al.photo_folders import RUN_DATABASE
 from camera_trap_al.pools import Role
@@ -127,6 +127,7 @@ def _fill(db: sqlite3.Connection, folder: Path, database: Path) -> tuple[int, in
             if role is Role.UNLABELLED and label != "unlabelled" and (role, path) not in answered
         }
     _add_photos(db, labels | dict.fromkeys(answered, "unlabelled") | initial, initial)
+    _reserve_for_audit(db, _respelled(_read(folder / AUDIT), labels, spelled))
     for number, answers in rounds.items():
         _replay(db, number, answers)
     _add_evaluations(db, folder)
@@ -171,6 +172,13 @@ def _add_photos(db: sqlite3.Connection, labels: Labels, initial: Iterable[Photo]
             for row, (photo, label) in enumerate(labels.items())
         ),
     )
+
+
+def _reserve_for_audit(db: sqlite3.Connection, lots: Labels) -> None:
+    """Reserve the photos that were reserved before, by the lots that stand in the place of labels."""
+    if lots:
+        rows = {(role, path): row for row, role, path in db.execute("SELECT photo_row, role, path FROM photos")}
+        photo_table.reserve_for_audit(db, {rows[photo]: float(lot) for photo, lot in lots.items() if photo in rows})
 
 
 def _replay(db: sqlite3.Connection, number: int, answers: Labels) -> None:

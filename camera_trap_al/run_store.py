@@ -13,10 +13,11 @@ from camera_trap_al import photo_table, query_table, run_folder, run_format, run
 from camera_trap_al.config import RunConfig
 from camera_trap_al.exceptions import CheckpointError, DiskFullError, RunFileError
 from camera_trap_al.files import aside, explained, prepared_aside, put_in_place, remove_leftover, sha256_of, write_csv
-from camera_trap_al.label_archive import INITIAL, LABEL_COLUMNS, keep_answer, keep_file, keep_initial
+from camera_trap_al.label_archive import INITIAL, LABEL_COLUMNS, keep_answer, keep_audit, keep_file, keep_initial
 from camera_trap_al.photo_folders import RUN_DATABASE, Catalogue, FolderScan
 from camera_trap_al.pools import IndexArray, Role
-from camera_trap_al.query import UNUSABLE, Answer, Query, check_answer
+from camera_trap_al.query import UNUSABLE, Answer, Query, Reasons, check_answer
+from camera_trap_al.query_table import AskedPhoto
 from camera_trap_al.run_database import check_whole, now, transaction
 
 __all__ = ["REBUILT", "Artefact", "CheckpointManager", "RunStore"]
@@ -206,16 +207,28 @@ class RunStore:
         rows = [(f"{Role(role).argument}/{path}", why) for role, path, why in listed]
         _write_for_people(self.folder / "unreadable_images.csv", ("path", "reason"), rows)
 
-    def ask(self, rows: IndexArray) -> Query:
+    def reserve_for_audit(self, lots: Mapping[int, float]) -> None:
+        """Reserve photos for the audit by their lots, and keep beside the database which ones."""
+        with self._transaction() as db:
+            keep_audit(self.folder, photo_table.reserve_for_audit(db, lots))
+
+    def ask(self, rows: IndexArray, reasons: Reasons | None = None) -> Query:
         """Store the next round's query.
 
         Parameters
         ----------
         rows
             (n,) rows to ask about, in the strategy's order.
+        reasons
+            What was thought of them.
         """
         with self._transaction() as db:
-            return query_table.ask(db, rows, now())
+            return query_table.ask(db, rows, now(), reasons)
+
+    def asked_photos(self) -> list[AskedPhoto]:
+        """Give every photo that was asked about, in the order of asking."""
+        with self._transaction() as db:
+            return query_table.asked_photos(db)
 
     def open_query(self, at_most: int | None = None) -> Query | None:
         """Give what was asked and is not answered, without the photos set aside since; None if there is nothing.
@@ -321,6 +334,17 @@ class RunStore:
         with self._transaction() as db:
             rows = db.execute("SELECT train_set_size, metrics FROM evaluations ORDER BY train_set_size").fetchall()
         return [{"train_set_size": size, **json.loads(metrics)} for size, metrics in rows]
+
+    def record_round(self, n_answers: int, figures: Mapping[str, Any]) -> None:
+        """Store how the run stood with so many answers, as plain values."""
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO rounds VALUES (?, ?)", (n_answers, json.dumps(dict(figures))))
+
+    def round_history(self) -> list[dict[str, Any]]:
+        """Give how the run stood, in order of `n_answers`, which is among the keys."""
+        with self._transaction() as db:
+            rows = db.execute("SELECT n_answers, figures FROM rounds ORDER BY n_answers").fetchall()
+        return [{"n_answers": n_answers, **json.loads(figures)} for n_answers, figures in rows]
 
     def save(self, artefacts: Sequence[Artefact]) -> None:
         """Write artefacts so that files and database change together.

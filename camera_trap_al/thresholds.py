@@ -254,9 +254,10 @@ def _why_none(source: Source, n_photos: int) -> str:
             f"photos are no fair sample. {way_out}"
         )
     if n_photos < FEWEST_PHOTOS:
+        more = "Each round of labels brings more of them. Or give" if source == "audit" else "Give"
         return (
             f"There are no thresholds, since an error rate cannot be told from {n_photos} {source} photos; at least "
-            f"{FEWEST_PHOTOS} are needed. {way_out}"
+            f"{FEWEST_PHOTOS} are needed. {way_out.replace('Give', more, 1)}"
         )
     return ""
 

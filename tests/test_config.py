@@ -69,6 +69,9 @@ NEW = {
     "refit": None,
     "rebuild": False,
     "accept_error": 0.05,
+    "audit_fraction": None,
+    "stop_when": None,
+    "target_accuracy": None,
 }
 DEFAULTS = {name: None if default is REQUIRED else default for name, default in (SPECIFICATION | NEW).items()}
 
@@ -126,6 +129,9 @@ BAD: dict[str, list[Any]] = {
     "refit": ["", "all", True, 1],
     "rebuild": ["yes", None, 1],
     "accept_error": [-0.1, 0.6, "few", None],
+    "audit_fraction": [-0.1, 0.6, "few", True],
+    "stop_when": [True, "90 %", 0.9],
+    "target_accuracy": [-0.1, 1.1, "90 %", True],
     "classifier": ["svm", 3, None, LogisticRegression, object()],
 }
 CHECKED_ELSEWHERE = {"embedding_arch", "device"}  # deep_learning knows what there is
@@ -414,6 +420,8 @@ def test_a_resumed_run_keeps_the_network_and_the_seed():
         "embedding_train_weight_decay",
         "embedding_train_num_epochs",
         "embedding_train_loader_type",
+        # The audit is drawn when a run begins.
+        "audit_fraction",
     }
 
 

@@ -52,8 +52,36 @@ def test_a_label_moves_a_row_from_unlabelled_to_answered(pools: Pools) -> None:
 
 
 def test_arrays_of_different_lengths_are_an_error() -> None:
-    with pytest.raises(ValueError, match="got 7, 6, 7 and 7"):
+    with pytest.raises(ValueError, match=r"got \[7, 6, 7, 7, 7\]"):
         Pools(np.array(ROLES, dtype=np.int8), np.array(TARGETS[:-1]), np.array(SET_ASIDE))
+
+
+@pytest.fixture
+def audited() -> Pools:
+    lots = np.full(8, np.nan)
+    lots[[1, 2, 4, 5, 6]] = [0.5, 0.1, 0.9, 0.3, 0.2]  # so the order of the audit is 2, 6, 5, 1, 4
+    roles = np.array([Role.TRAIN, *[Role.UNLABELLED] * 7], np.int8)
+    targets = np.array([0, -1, 1, -1, -1, -1, -1, 0])
+    is_set_aside = np.array([False] * 6 + [True, False])
+    return Pools(roles, targets, is_set_aside, audit_lots=lots)
+
+
+def test_photos_of_the_audit_are_neither_learnt_from_nor_candidates(audited: Pools) -> None:
+    assert audited.audit.tolist() == [2]
+    assert audited.labelled.tolist() == [0, 7]
+    assert audited.answered.tolist() == [2, 7], "an answer is an answer, whatever it is for"
+    assert audited.unlabelled.tolist() == [1, 3, 4, 5]
+    assert audited.candidates(np.zeros(8), None).tolist() == [3]
+
+
+def test_the_audit_goes_on_in_the_order_of_its_lots(audited: Pools) -> None:
+    assert audited.audit_to_come().tolist() == [5, 1, 4]
+    assert audited.audit_to_come(np.array([5, 4])).tolist() == [1, 5, 4]
+
+
+def test_without_lots_there_is_no_audit(pools: Pools) -> None:
+    assert not pools.is_audit.any()
+    assert not len(pools.audit) and not len(pools.audit_to_come())
 
 
 def test_a_role_names_the_argument_of_its_folder() -> None:

@@ -1,7 +1,6 @@
 """One run's data, models and pools together."""
 
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -24,6 +23,7 @@ from camera_trap_al.deep_learning.network_file import network_artefact, read_net
 from camera_trap_al.deep_learning.photo_embeddings import PhotoEmbeddings
 from camera_trap_al.deep_learning.photo_reader import PhotoReader
 from camera_trap_al.deep_learning.pixel_statistics import PixelStatistics
+from camera_trap_al.deep_learning.question import Questions
 from camera_trap_al.deep_learning.run_photos import register_photos, take_answer
 from camera_trap_al.deep_learning.strategy_view import strategy_view
 from camera_trap_al.evaluation import EvaluationReport, evaluate
@@ -40,7 +40,6 @@ __all__ = ["ActiveLearningEnvironment"]
 logger = logging.getLogger(__name__)
 
 PARTS_FOLDER = "embedding/parts"
-ROUNDS_TO_WAIT = 5  # before a skipped photo may be asked about again
 
 
 class ActiveLearningEnvironment:
@@ -70,6 +69,8 @@ class ActiveLearningEnvironment:
 
     Attributes
     ----------
+    questions
+        Which photos may be asked about next.
     scans
         What the data folders held when a run started; empty without a run.
     """
@@ -88,17 +89,14 @@ class ActiveLearningEnvironment:
             self.config, len(dataset.classes), choose_device(self.config.device)
         )
         self.scans: dict[Role, FolderScan] = {}
-        self._strategy = self.config.strategy
-        # The same number for a photo however many others come later: candidates are the rows with the lowest.
-        self._lots = self.config.generator("candidates", 0).random(len(dataset))
+        self.questions = Questions(dataset, self.config)
         self._embedded = PhotoEmbeddings(dataset, self.embedder, parts_folder)
         self._fitted: FittedClassifier | None = None
         self._calibrated: CalibratedClassifier | None = None
         self._network_lineage: dict[str, Any] = {}
         self._saved: dict[str, dict[str, Any]] = {}
         self._reader = PhotoReader(dataset)
-        self._pixels = PixelStatistics(dataset, self.embedder, self._lots, self.config)
-        self._skipped = np.zeros(0, np.int64)
+        self._pixels = PixelStatistics(dataset, self.embedder, self.questions.lots, self.config)
 
     @classmethod
     def start(cls, store: RunStore) -> "ActiveLearningEnvironment":
@@ -114,7 +112,7 @@ class ActiveLearningEnvironment:
         embedder = EmbeddingTrainer(store.config, len(dataset.classes), choose_device(store.config.device), checkpoint)
         environment = cls(dataset, store.config, embedder, parts_folder=store.folder / PARTS_FOLDER)
         environment.scans = scans
-        environment._leave_skipped_out(store)
+        environment.questions.leave_skipped_out(store)
         environment._pixels.recall(store)
         if network is not None:
             environment._load(store, network)
@@ -135,12 +133,12 @@ class ActiveLearningEnvironment:
     @property
     def candidates(self) -> IndexArray:
         """Rows that a strategy may choose from, ascending: all unlabelled ones, or `candidate_pool` drawn by lot."""
-        return self.pools.candidates(self._lots, self.config.candidate_pool, self._skipped)
+        return self.questions.candidates
 
     @property
     def rows_in_use(self) -> IndexArray:
-        """Rows whose photos are decoded and embedded before each question, ascending."""
-        return np.sort(np.concatenate([self.pools.labelled, self.pools.validation, self.candidates]))
+        """Rows whose photos are decoded before each question, ascending."""
+        return np.sort(np.concatenate([self.pools.labelled, self.pools.validation, *self.questions.to_read]))
 
     @property
     def embeddings(self) -> FloatArray:
@@ -169,7 +167,7 @@ class ActiveLearningEnvironment:
             If no training photo can be read, or a data folder cannot be reached any more.
         """
         if store is not None:
-            self._leave_skipped_out(store)
+            self.questions.leave_skipped_out(store)
         try:
             self._reader.decode(self.rows_to_decode)
             if self._pixels.is_to_be_measured:
@@ -178,10 +176,6 @@ class ActiveLearningEnvironment:
                 self._pixels.tell_drift(store)
         finally:
             self._reader.record(store)
-
-    def _leave_skipped_out(self, store: RunStore) -> None:
-        round_number = store.n_rounds() + 1
-        self._skipped = store.skipped_rows(round_number - ROUNDS_TO_WAIT, round_number)
 
     def rows_to_decode(self) -> IndexArray:
         """Rows whose photos are looked at before the next question, ascending, decoded already or not."""
@@ -220,7 +214,7 @@ class ActiveLearningEnvironment:
         settings = self.config.finetuning if self.is_trained else self.config.training
         rows, rng = self.pools.labelled, self.config.generator(settings.name, self.n_answers)
         new = None
-        with stage(logger, f"Embedding network, {settings.name} on {len(rows)} photos"):
+        with stage(logger, f"Embedding network, {settings.name} on {len(rows)} photos", "training the network"):
             if self.is_trained and self.config.finetuning_gate and self._knows_these_pixels():
                 new = finetune(self.embedder, self.dataset, rows, settings, rng, self._embedded.exact(rows))
             else:
@@ -246,12 +240,12 @@ class ActiveLearningEnvironment:
         return np.sort(np.concatenate([learnt, candidates]))
 
     def _rows_to_embed_exactly(self) -> IndexArray:
-        return np.concatenate([self.pools.labelled, self.tested])
+        return np.concatenate([self.pools.labelled, self.tested, self.pools.audit])
 
     def embed(self) -> None:
         """Embed every photo in use with the present network, or only those that it has not embedded yet."""
         rows = self.rows_to_embed()
-        with stage(logger, f"Embedding {len(rows)} photos"):
+        with stage(logger, f"Embedding {len(rows)} photos", "embedding photos"):
             precision = self.embedder.scoring_precision(self.dataset, rows)
             is_exact = np.isin(rows, self._rows_to_embed_exactly()) | (precision == "fp32")
             self._embedded.make(rows[is_exact], "fp32")
@@ -288,6 +282,11 @@ class ActiveLearningEnvironment:
         """Return (n, n_classes) class probabilities of embedded `rows`, not calibrated; errors as `fitted`."""
         return self.fitted().probabilities(self._embedded.table.of(rows))
 
+    def guesses(self, rows: IndexArray) -> dict[int, int]:
+        """Give the likeliest class id of those of `rows` that are embedded, by row."""
+        rows = rows[self._embedded.table.photos[rows] != 0]
+        return dict(zip(rows.tolist(), self.probabilities(rows).argmax(axis=1).tolist(), strict=True))
+
     def fitted(self) -> FittedClassifier:
         """Give the fitted scaler and classifier.
 
@@ -308,40 +307,34 @@ class ActiveLearningEnvironment:
         return strategy_view(self.fitted(), self.dataset, self._embedded.table, self.candidates)
 
     def choose_rows(self, round_number: int = 1) -> IndexArray:
-        """Let the strategy choose the rows of a round: a batch, less where the pool or `max_labels` ends.
+        """Choose the rows of a round: a batch, less where the pool or `max_labels` ends, those of the audit first.
 
         Raises
         ------
         EmptyPoolError
             If nothing is unlabelled.
         """
-        n = min(self.config.active_batch, self.n_answers_left)
-        with stage(logger, "Choosing photos"):
-            return self._strategy.select_batch(self.view(), n, self.config.generator("query", round_number))
-
-    @property
-    def n_answers_left(self) -> int:
-        """Answers until `max_labels` is reached; more than there can be without that limit."""
-        return sys.maxsize if self.config.max_labels is None else max(0, self.config.max_labels - self.n_answers)
+        with stage(logger, "Choosing photos", "choosing photos"):
+            return self.questions.choose(self.view(), round_number)
 
     def ask(self, store: RunStore) -> Query:
         """Give the open query again, or choose the rows of the next round and store them as the open query."""
-        return store.open_query(self.n_answers_left) or store.ask(self.choose_rows(store.n_rounds() + 1))
+        if query := store.open_query(self.questions.n_answers_left):
+            return query
+        rows = self.choose_rows(store.n_rounds() + 1)
+        return store.ask(rows, self.questions.reasons(rows, self.view()))
 
     def apply(self, answer: Answer) -> None:
         """Take what an answer says into the data set."""
         take_answer(self.dataset, answer)
+        self._calibrated = None  # the audit may have grown, with or without a label to learn from
         if answer.unusable:
             self._reader.list_is_old()
         self.embedder.set_n_classes(len(self.dataset.classes))
 
     def why_finished(self) -> str | None:
         """Say why there is nothing more to ask: "everything is labelled", "max_labels is reached", or None."""
-        if not len(self.pools.unlabelled):
-            return "everything is labelled"
-        if self.n_answers_left == 0:
-            return "max_labels is reached"
-        return None
+        return self.questions.why_finished()
 
     @property
     def tested(self) -> IndexArray:
@@ -349,7 +342,7 @@ class ActiveLearningEnvironment:
         return self.pools.validation if self.config.validate_model else self.pools.validation[:0]
 
     def evaluate(self) -> EvaluationReport | None:
-        """Test the model on the photos that are for that; None if there are none."""
+        """Test the model on the validation photos; None if there are none, or they are not to be used."""
         if not len(rows := self.tested):
             return None
         targets, groups = self.dataset.targets[rows], self.dataset.groups(rows)
@@ -371,7 +364,7 @@ class ActiveLearningEnvironment:
     def predict_pool(self) -> Predictions:
         """Predict every unlabelled photo, in fp32; those that turn out to be unreadable are set aside and left out."""
         model, rows = self.calibrated, self.pools.unlabelled
-        with stage(logger, f"Predicting {len(rows)} unlabelled photos"):
+        with stage(logger, f"Predicting {len(rows)} unlabelled photos", "predicting"):
             while True:  # once, and again for photos that could not be read for a while
                 parts = self._embedded.stream(rows)
                 predictions = Predictions.join(model.predict(some, embeddings) for some, embeddings in parts)

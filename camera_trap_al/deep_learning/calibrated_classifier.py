@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Self
 
-from camera_trap_al.calibration import Calibration, calibrate, with_temperature
+from camera_trap_al.calibration import Calibration, Source, calibrate, with_temperature
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.embedding_table import EmbeddingTable
@@ -15,6 +15,7 @@ from camera_trap_al.thresholds import Thresholds, find_thresholds
 
 __all__ = ["CalibratedClassifier"]
 
+ENOUGH_AUDIT_PHOTOS = 100  # below, the labelled photos, out of fold, tell the temperature better
 ENOUGH_CANDIDATES = 300  # with which a temperature is that with all of them, to half a per cent
 
 
@@ -46,7 +47,7 @@ class CalibratedClassifier:
         candidates: IndexArray,
         config: RunConfig,
     ) -> Self:
-        """Calibrate on photos that test the model, or, if there are none, out of fold on the labelled ones.
+        """Calibrate on validation photos, without any on enough audit photos, else out of fold on the labelled ones.
 
         Parameters
         ----------
@@ -61,15 +62,17 @@ class CalibratedClassifier:
         config
             The share of wrong species among accepted photos.
         """
-        targets, probabilities = dataset.targets[tested], fitted.probabilities(table.of(tested))
-        calibration = calibrate(probabilities, targets, "validation", dataset.groups(tested))
-        if calibration.source == "nothing":
+        source: Source = "validation" if len(tested) else "audit"
+        rows = tested if len(tested) else dataset.pools.audit
+        targets, probabilities = dataset.targets[rows], fitted.probabilities(table.of(rows))
+        calibration = calibrate(probabilities, targets, source, dataset.groups(rows))
+        if calibration.source == "nothing" or (source == "audit" and len(rows) < ENOUGH_AUDIT_PHOTOS):
             calibration = _out_of_fold(fitted, dataset, table, candidates, config)
         thresholds = find_thresholds(
             with_temperature(probabilities, calibration.temperature),
             targets,
             dataset.classes,
-            source=calibration.source,
+            source=source if len(rows) else calibration.source,
             wanted_error=config.accept_error,
         )
         return cls(fitted, calibration, thresholds)

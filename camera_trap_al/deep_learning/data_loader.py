@@ -16,8 +16,8 @@ from camera_trap_al.deep_learning.transforms import squeeze
 from camera_trap_al.exceptions import DataError
 from camera_trap_al.image_cache import ImageCache, open_pixel_store
 from camera_trap_al.parallel import decoding_threads
-from camera_trap_al.photo_folders import Catalogue, new_catalogue, scan_data_folders
-from camera_trap_al.pools import IndexArray, Pools, Role
+from camera_trap_al.photo_folders import Catalogue, groups_of, new_catalogue, scan_data_folders
+from camera_trap_al.pools import IndexArray, Pools
 
 __all__ = ["BalancedBatchSampler", "ExtendedImageFolder", "ShuffledBatchSampler", "batch_sampler"]
 
@@ -150,27 +150,8 @@ class ExtendedImageFolder(Dataset[tuple[Any, int]]):
         return torch.from_numpy(self.cache.images(np.asarray(rows, np.int64))).permute(0, 3, 1, 2)
 
     def groups(self, rows: IndexArray) -> IndexArray:
-        """Tell by their folders which photos are likely to be alike.
-
-        Those of one folder are a group. A photo that lies directly in the folder of its class is one of its own: that
-        folder says what it shows, not where it was taken.
-
-        Parameters
-        ----------
-        rows
-            (n,) rows.
-
-        Returns
-        -------
-        (n,) numbers, equal for photos of one group.
-        """
-        names = []
-        for row in rows.tolist():
-            folder = self.catalogue.paths[row].rpartition("/")[0]
-            is_class_folder = self.pools.roles[row] != Role.UNLABELLED and "/" not in folder
-            names.append(f"{self.pools.roles[row]}/{folder}/{row if is_class_folder else ''}")
-        numbers: IndexArray = np.unique(names, return_inverse=True)[1].astype(np.int64)
-        return numbers
+        """Give (n,) numbers, equal for rows whose photos are likely to be alike (`photo_folders.groups_of`)."""
+        return groups_of(self.catalogue, rows)
 
     def add_classes(self, names: Sequence[str]) -> None:
         """Take new classes behind those that there are.

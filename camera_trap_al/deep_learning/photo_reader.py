@@ -57,7 +57,7 @@ class PhotoReader:
         """
         cache = self._dataset.cache
         while len(new := cache.to_keep(wanted())):
-            with stage(logger, f"Reading {len(new)} photos"):
+            with stage(logger, f"Reading {len(new)} photos", "reading photos"):
                 cache.fill(new)
             if not (self.take_out() or self.n_back):
                 break

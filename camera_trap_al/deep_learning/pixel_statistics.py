@@ -65,7 +65,8 @@ class PixelStatistics:
 
     def sample(self) -> IndexArray:
         """Rows to measure, ascending: drawn by the candidates' lots, so that they are in use anyway."""
-        return draw_sample(self._dataset.pools.usable, self._lots, self._config.candidate_pool)
+        pools = self._dataset.pools
+        return draw_sample(pools.usable[~pools.is_audit[pools.usable]], self._lots, self._config.candidate_pool)
 
     def sample_to_measure(self) -> IndexArray:
         """Give the same rows if they are to be measured, else none."""
@@ -102,7 +103,7 @@ class PixelStatistics:
             If no photo can be read, or a data folder cannot be reached any more.
         """
         while True:  # once, and again for photos that could not be read for a while
-            with stage(logger, "Measuring pixel mean and standard deviation"):
+            with stage(logger, "Measuring pixel mean and standard deviation", "reading photos"):
                 try:
                     mean_and_std = measure_pixels(self._dataset.cache, self.sample())
                 finally:

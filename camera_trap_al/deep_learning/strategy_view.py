@@ -6,7 +6,7 @@ from camera_trap_al.active_learning_methods.base import PoolView
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.embedding_table import EmbeddingTable
 from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
-from camera_trap_al.pools import IndexArray, empty_where_unused
+from camera_trap_al.pools import UNLABELLED, IndexArray, empty_where_unused
 
 __all__ = ["strategy_view"]
 
@@ -14,7 +14,7 @@ __all__ = ["strategy_view"]
 def strategy_view(
     fitted: FittedClassifier, dataset: ExtendedImageFolder, table: EmbeddingTable, candidates: IndexArray
 ) -> PoolView:
-    """Show a strategy the scaled embeddings of labelled and candidate rows; those of all others are zeros.
+    """Show a strategy the scaled embeddings and labels of labelled and candidate rows, and nothing of any other.
 
     Parameters
     ----------
@@ -30,9 +30,11 @@ def strategy_view(
     scaled = fitted.scaler.transform(table.of(seen))
     embeddings = empty_where_unused((len(dataset), scaled.shape[1]))
     embeddings[seen] = scaled
+    targets = np.full(len(dataset), UNLABELLED)
+    targets[labelled] = dataset.targets[labelled]
     return PoolView(
         embeddings=embeddings,
-        targets=dataset.targets,
+        targets=targets,
         labelled=labelled,
         unlabelled=candidates,
         classes=dataset.classes,

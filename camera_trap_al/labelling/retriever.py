@@ -226,7 +226,8 @@ class LabelRetriever:
         say(f"Give each of them a {self._label_column}: {', '.join(sorted(query.classes))},")
         say('or "skip" to be asked again later, or "unusable" to leave the photo out for good.')
         say(self._place.instructions(query))
-        say("In Timelapse, reset the selection (Select > All files) before the next import.\n")
+        say("In Timelapse, reset the selection (Select > All files) before the next import.")
+        say(f"{query.advice}\n" if query.advice else "")
         return True
 
     @cached_property

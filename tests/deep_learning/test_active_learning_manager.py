@@ -677,7 +677,7 @@ def test_unreadable_candidates_are_replaced_in_one_go(start, own_photos, caplog)
 def test_statistics_of_many_photos_are_those_of_a_sample_that_is_decoded_anyway(start, decodings, monkeypatch):
     monkeypatch.setattr(pixel_statistics, "ENOUGH_PHOTOS", 10)
     environment, _ = start(candidate_pool=3)
-    lots = environment._lots
+    lots = environment.questions.lots
     sample = np.argsort(lots)[:3]
     pixels = environment.dataset.cache.images(sample).reshape(-1, 3) / 255
     np.testing.assert_allclose(environment.embedder.pixel_mean, pixels.mean(axis=0), rtol=1e-5)

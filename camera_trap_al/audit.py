@@ -1,0 +1,210 @@
+"""The audit: photos drawn at random that only measure the model, where nobody has validation photos."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from camera_trap_al.bootstrap import LEVEL, Interval
+from camera_trap_al.pools import IndexArray
+
+__all__ = ["Audit", "Prevalence", "audit_photos_of_round", "draw_audit", "judge_audit", "wilson_interval"]
+
+FEWEST_FOR_INTERVAL = 50  # answers; an interval from fewer tells nobody anything
+LONGEST_SEQUENCE = 50  # photos; a folder that holds more is a site or a card, not a burst
+
+
+@dataclass(frozen=True)
+class Prevalence:
+    """How common a class is among the unlabelled photos that the run began with.
+
+    Attributes
+    ----------
+    name
+        The class.
+    n_answers
+        Audit photos that show it.
+    share
+        The same as a share of all audit answers, 0 to 1.
+    interval
+        95 % interval of the share; None below 50 answers.
+    """
+
+    name: str
+    n_answers: int
+    share: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the audit photos that are answered so far say of the present model and of the whole pool.
+
+    Attributes
+    ----------
+    n_answers
+        Audit photos that have a label.
+    n_groups
+        Groups that they are in, such as bursts.
+    accuracy
+        Share of them that the model names rightly, 0 to 1.
+    interval
+        95 % interval of the accuracy on all unlabelled photos that the run began with; None below 50 answers.
+    prevalence
+        How common each class is that was found, the most common first.
+    """
+
+    n_answers: int
+    n_groups: int
+    accuracy: float
+    interval: Interval | None
+    prevalence: tuple[Prevalence, ...]
+
+    @property
+    def told(self) -> str:
+        """The accuracy in words, with its interval or what is missing for one."""
+        told = f"accuracy {self.accuracy:.1%} on {self.n_answers} audit photos"
+        if self.interval is None:
+            return f"{told} (too few for an interval, which takes {FEWEST_FOR_INTERVAL})"
+        return f"{told} (95 % interval {self.interval[0]:.1%} to {self.interval[1]:.1%})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the figures as plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Audit":
+        """Take back what `to_dict` gave, also after it was JSON."""
+        prevalence = tuple(
+            Prevalence(**{**of_class, "interval": _pair(of_class["interval"])}) for of_class in values["prevalence"]
+        )
+        return cls(**{**values, "interval": _pair(values["interval"]), "prevalence": prevalence})
+
+
+def draw_audit(groups: IndexArray, fraction: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Reserve photos for the audit, whole groups at a time, so that no photo of a burst is learnt and tested.
+
+    A group of more than 50 photos, or of more than are to be reserved, is no burst: its photos are drawn one by one.
+
+    Parameters
+    ----------
+    groups
+        (n,) numbers, equal for photos that are alike.
+    fraction
+        Share of the photos that are reserved, 0 to 1; at least one photo, and up to a burst more than the share.
+    rng
+        Source of the draw.
+
+    Returns
+    -------
+    (n,) a random number between 0 and 1 for each reserved photo, in the order of which they are asked about; NaN for
+    all others.
+    """
+    lots: NDArray[np.float64] = np.full(len(groups), np.nan)
+    if not len(groups) or not fraction:
+        return lots
+    n_wanted = max(1, round(fraction * len(groups)))
+    _, of_photo, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    is_alone = sizes[of_photo] > min(n_wanted, LONGEST_SEQUENCE)
+    units = np.where(is_alone, len(sizes) + np.arange(len(groups)), of_photo)
+    _, of_photo, sizes = np.unique(units, return_inverse=True, return_counts=True)
+    order = rng.permutation(len(sizes))
+    n_before = np.cumsum(sizes[order]) - sizes[order]
+    is_reserved = np.isin(of_photo, order[n_before < n_wanted])
+    lots[is_reserved] = rng.random(np.count_nonzero(is_reserved))
+    return lots
+
+
+def audit_photos_of_round(fraction: float, n_photos: int, round_number: int) -> int:
+    """Say how many of the photos of a round are for the audit: the share of `n_photos`, rounded, but at least one.
+
+    Rounds of one photo give one to the audit as seldom as the share asks for, since the strategy would get none.
+    """
+    if not fraction or not n_photos:
+        return 0
+    if n_photos == 1:
+        return int(round_number % math.ceil(1 / fraction) == 0)
+    return min(n_photos, max(1, round(fraction * n_photos)))
+
+
+def judge_audit(
+    true_ids: IndexArray, predicted_ids: IndexArray, groups: IndexArray, classes: Sequence[str]
+) -> Audit | None:
+    """Compare what the model thinks of the audit photos with their labels.
+
+    Parameters
+    ----------
+    true_ids, predicted_ids
+        (n,) class ids.
+    groups
+        (n,) numbers, equal for photos that are alike.
+    classes
+        Class names by class id.
+
+    Returns
+    -------
+    The figures, or None without any answer.
+    """
+    if not len(true_ids):
+        return None
+    counts = np.bincount(true_ids, minlength=len(classes))
+    found = sorted(np.flatnonzero(counts).tolist(), key=lambda class_id: (-counts[class_id], classes[class_id]))
+    return Audit(
+        n_answers=len(true_ids),
+        n_groups=len(np.unique(groups)),
+        accuracy=float((true_ids == predicted_ids).mean()),
+        interval=_interval(true_ids == predicted_ids, groups),
+        prevalence=tuple(
+            Prevalence(
+                classes[class_id],
+                int(counts[class_id]),
+                float(counts[class_id] / len(true_ids)),
+                _interval(true_ids == class_id, groups),
+            )
+            for class_id in found
+        ),
+    )
+
+
+def _interval(is_so: NDArray[np.bool_], groups: IndexArray) -> Interval | None:
+    if len(is_so) < FEWEST_FOR_INTERVAL:
+        return None
+    return wilson_interval(float(is_so.mean()), len(is_so) / _design_effect(is_so, groups))
+
+
+def wilson_interval(share: float, n: float) -> Interval:
+    """Give the 95 % interval of a share that was found in a random sample [Wilson, 1927].
+
+    Parameters
+    ----------
+    share
+        What was found, 0 to 1.
+    n
+        Size of the sample; no whole number where its photos are alike, see `_design_effect`.
+    """
+    z = norm.ppf((1 + LEVEL) / 2)
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+
+
+def _design_effect(is_so: NDArray[np.bool_], groups: IndexArray) -> float:
+    """Say how many photos drawn in groups tell as much as one drawn alone, at least 1 [Kish, 1965].
+
+    It is the variance of the share as a ratio over groups, divided by that of photos drawn one by one.
+    """
+    share, n = is_so.mean(), len(is_so)
+    _, of_photo = np.unique(groups, return_inverse=True)
+    residuals = np.bincount(of_photo, is_so - share)
+    if len(residuals) < 2 or share in (0, 1):
+        return 1.0
+    over_groups = len(residuals) / (len(residuals) - 1) * np.sum(residuals**2) / n**2
+    return max(1.0, float(over_groups / (share * (1 - share) / n)))
+
+
+def _pair(interval: Sequence[float] | None) -> Interval | None:
+    return None if interval is None else (float(interval[0]), float(interval[1]))

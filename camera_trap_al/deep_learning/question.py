@@ -1,0 +1,132 @@
+"""Which photos a round asks about: those that the strategy chooses, and some of the audit."""
+
+import logging
+import sys
+
+import numpy as np
+
+from camera_trap_al.active_learning_methods.base import PoolView, ScoreSampling
+from camera_trap_al.audit import audit_photos_of_round, draw_audit
+from camera_trap_al.config import RunConfig
+from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
+from camera_trap_al.photo_folders import Catalogue, groups_of
+from camera_trap_al.photo_table import AUDIT_DRAWN_FROM
+from camera_trap_al.pools import UNLABELLED, IndexArray, Role
+from camera_trap_al.query import Reasons
+from camera_trap_al.run_store import RunStore
+
+__all__ = ["Questions", "reserve_audit"]
+
+logger = logging.getLogger(__name__)
+
+ROUNDS_TO_WAIT = 5  # before a skipped photo may be asked about again
+STOP_SET_SIZE = 2_000  # as Bloodgood & Vijay-Shanker (2009) recommend
+SPARE_AUDIT_ROWS = 10  # read ahead, in case that some cannot be read
+
+
+def reserve_audit(store: RunStore, catalogue: Catalogue) -> Catalogue:
+    """Reserve photos for the audit: at the beginning from all unlabelled ones, later from those that were added.
+
+    A run that began without an audit goes on without one: what its strategy has left over is no random sample.
+    """
+    drawn_from, fraction = store.recall(AUDIT_DRAWN_FROM), store.config.audit_share
+    if not fraction or (drawn_from is None and store.has_begun()) or drawn_from == len(catalogue):
+        return catalogue
+    rows = catalogue.pools.unlabelled
+    rows = rows[rows >= (drawn_from or 0)]
+    lots = draw_audit(groups_of(catalogue, rows), fraction, store.config.generator("audit", drawn_from or 0))
+    reserved = ~np.isnan(lots)
+    store.reserve_for_audit(dict(zip(rows[reserved].tolist(), lots[reserved].tolist(), strict=True)))
+    logger.info("Audit: %d photos drawn at random measure the model and are never learnt from", reserved.sum())
+    return store.catalogue(catalogue.roots)
+
+
+class Questions:
+    """Which photos are asked about next: most of them chosen by the strategy, some drawn for the audit.
+
+    Parameters
+    ----------
+    dataset
+        The photos and their labels.
+    config
+        The settings.
+
+    Attributes
+    ----------
+    lots
+        (n_rows,) a random number for each photo, the same however many others come later: candidates are the rows with
+        the lowest.
+    """
+
+    def __init__(self, dataset: ExtendedImageFolder, config: RunConfig) -> None:
+        self.lots = config.generator("candidates", 0).random(len(dataset))
+        self._dataset = dataset
+        self._config = config
+        self._strategy = config.strategy
+        self._skipped = np.zeros(0, np.int64)
+
+    def leave_skipped_out(self, store: RunStore) -> None:
+        """Ask about the photos that were skipped in the last rounds only when there are no others."""
+        round_number = store.n_rounds() + 1
+        self._skipped = store.skipped_rows(round_number - ROUNDS_TO_WAIT, round_number)
+
+    @property
+    def candidates(self) -> IndexArray:
+        """Rows that the strategy may choose from, ascending."""
+        return self._dataset.pools.candidates(self.lots, self._config.candidate_pool, self._skipped)
+
+    @property
+    def to_read(self) -> tuple[IndexArray, IndexArray, IndexArray]:
+        """Rows whose photos are looked at before a round: candidates, the answered ones of the audit and its next."""
+        pools = self._dataset.pools
+        n_ahead = max(1, round(self._config.audit_share * self._config.active_batch)) + SPARE_AUDIT_ROWS
+        return self.candidates, pools.audit, pools.audit_to_come(self._skipped)[:n_ahead]
+
+    @property
+    def stop_set(self) -> IndexArray:
+        """At most 2,000 rows of the unlabelled folder, drawn by lot, labelled by now or not; always the same ones."""
+        pools = self._dataset.pools
+        rows = np.flatnonzero((pools.roles == Role.UNLABELLED) & ~pools.is_audit & ~pools.is_set_aside)
+        return np.sort(rows[np.argsort(self.lots[rows])[:STOP_SET_SIZE]])
+
+    @property
+    def n_answers_left(self) -> int:
+        """Answers until `max_labels` is reached; more than there can be without that limit."""
+        n_answers = len(self._dataset.pools.answered)
+        return sys.maxsize if self._config.max_labels is None else max(0, self._config.max_labels - n_answers)
+
+    def why_finished(self) -> str | None:
+        """Say why there is nothing more to ask: "everything is labelled", "max_labels is reached", or None."""
+        if not len(self._dataset.pools.unlabelled):
+            return "everything is labelled"
+        return None if self.n_answers_left else "max_labels is reached"
+
+    def choose(self, view: PoolView, round_number: int) -> IndexArray:
+        """Choose the rows of a round, those of the audit first: a batch, less where the pool or `max_labels` ends.
+
+        Raises
+        ------
+        EmptyPoolError
+            If nothing is unlabelled.
+        """
+        n = min(self._config.active_batch, self.n_answers_left)
+        n_audit = audit_photos_of_round(self._config.audit_share, n, round_number)
+        audit = self._dataset.pools.audit_to_come(self._skipped)[: max(n_audit, n - len(view.unlabelled))]
+        if len(audit) and not (n > len(audit) and len(view.unlabelled)):
+            return audit
+        rng = self._config.generator("query", round_number)
+        return np.concatenate([audit, self._strategy.select_batch(view, n - len(audit), rng)])
+
+    def reasons(self, rows: IndexArray, view: PoolView) -> Reasons:
+        """Say what strategy and model think of rows to be asked about; nothing of those that are no candidates."""
+        scores, confidences = np.full((2, len(rows)), np.nan, np.float32)
+        class_ids = np.full(len(rows), UNLABELLED)
+        is_candidate = np.isin(rows, view.unlabelled)
+        if is_candidate.any():
+            chosen = rows[is_candidate]
+            probabilities = view.classifier.probabilities(view.embeddings[chosen])
+            class_ids[is_candidate] = probabilities.argmax(axis=1)
+            confidences[is_candidate] = probabilities.max(axis=1)
+            if isinstance(self._strategy, ScoreSampling):
+                scores[is_candidate] = self._strategy.score(view)[np.searchsorted(view.unlabelled, chosen)]
+        return Reasons(scores, class_ids, confidences)
