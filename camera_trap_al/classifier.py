@@ -10,7 +10,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from camera_trap_al.estimators import fit_estimator, new_estimator, restored_mlp, settings_as_json, weights_of_mlp
+from camera_trap_al.estimator_arrays import restore, state_of
+from camera_trap_al.estimators import fit_estimator, new_estimator, settings_as_json
 from camera_trap_al.exceptions import ConfigError, DataError
 from camera_trap_al.logs import stage
 from camera_trap_al.pools import FloatArray, IndexArray
@@ -112,14 +113,17 @@ class EmbeddingClassifier:
     Parameters
     ----------
     estimator
-        "mlp", scikit-learn's `MLPClassifier` with the settings of `estimators.MLP_PARAMS`, or a scikit-learn estimator
-        with `predict_proba`. An estimator is cloned for each fit; its random states that are None are set from `seed`.
+        "mlp", scikit-learn's `MLPClassifier` with the settings of `estimators.MLP_PARAMS`, another of
+        `estimators.CLASSIFIERS`, or a scikit-learn estimator with `predict_proba`. An estimator is cloned for each
+        fit; its random states that are None are set from `seed`.
     params
         Settings of the estimator to change (`classifier_params`).
     seed
         Seed of the estimator, 0..2^32 - 1.
     n_classes
         Number of classes, with and without a label.
+    class_weight
+        "balanced": each labelled class counts as much as any other, however many labels it has. None: each image does.
 
     Attributes
     ----------
@@ -144,6 +148,7 @@ class EmbeddingClassifier:
         *,
         seed: int,
         n_classes: int,
+        class_weight: str | None = None,
     ) -> None:
         if not 0 <= seed < 2**32:
             raise ConfigError(f"seed must be from 0 to 2**32 - 1, as scikit-learn demands; got {seed}.")
@@ -153,8 +158,10 @@ class EmbeddingClassifier:
         self.params = dict(params or {})
         self.seed = seed
         self.n_classes = n_classes
+        self.class_weight = class_weight
         self._n_features: int | None = None
-        new_estimator(self.estimator, self.params, seed)  # for its errors: hours may lie between here and the first fit
+        self._n_labels = 1
+        self._new_estimator()  # for its errors: hours may lie between here and the first fit
 
     def fit(self, scaled_embeddings: FloatArray, targets: IndexArray, *, progress: bool = True) -> Self:
         """Fit from scratch, forgetting any earlier fit.
@@ -180,13 +187,19 @@ class EmbeddingClassifier:
         if len(labelled_classes) == 1:
             logger.info("Classifier: only one class has a label so far, so there is nothing to tell apart")
         else:
-            estimator = new_estimator(self.estimator, self.params, self.seed)
+            self._n_labels = len(targets)
+            estimator = self._new_estimator()
             what = f"Classifier: learning from {len(targets)} labelled images of {len(labelled_classes)} classes"
             with stage(logger, what, "training the classifier"):
-                fit_estimator(estimator, scaled_embeddings, targets, progress=progress)
+                fit_estimator(estimator, scaled_embeddings, targets, class_weight=self.class_weight, progress=progress)
         self.estimator_, self.labelled_classes = estimator, labelled_classes
         self._n_features = scaled_embeddings.shape[1]
         return self
+
+    def _new_estimator(self) -> Any:
+        return new_estimator(
+            self.estimator, self.params, self.seed, class_weight=self.class_weight, n_labels=self._n_labels
+        )
 
     def probabilities(self, scaled_embeddings: FloatArray) -> FloatArray:
         """Return (n, n_classes) class probabilities, columns by class id, 0 for classes without a label.
@@ -231,21 +244,24 @@ class EmbeddingClassifier:
         ConfigError
             If nothing was fitted yet.
         """
-        if self.estimator != "mlp":
+        if not isinstance(self.estimator, str):
             return None
         settings = {
+            "name": self.estimator,
             "params": self.params,
+            "class_weight": self.class_weight,
             "seed": self.seed,
             "n_classes": self.n_classes,
             "n_features": self._fitted_features(),
-            "n_iter": 0 if self.estimator_ is None else self.estimator_.n_iter_,
+            "n_labels": self._n_labels,
+            "n_iter": 0 if self.estimator_ is None else np.max(self.estimator_.n_iter_),
         }
-        arrays = {} if self.estimator_ is None else weights_of_mlp(self.estimator_)
+        arrays = {} if self.estimator_ is None else state_of(self.estimator_)
         return {"settings": np.array(settings_as_json(settings)), "labelled_classes": self.labelled_classes} | arrays
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Rebuild a fitted "mlp" classifier from `to_arrays`; it gives the same probabilities to the last bit.
+        """Rebuild a fitted classifier from `to_arrays`; it gives the same probabilities to the last bit.
 
         Raises
         ------
@@ -257,14 +273,20 @@ class EmbeddingClassifier:
             params = {
                 key: tuple(value) if isinstance(value, list) else value for key, value in settings["params"].items()
             }
-            classifier = cls("mlp", params, seed=settings["seed"], n_classes=settings["n_classes"])
+            classifier = cls(
+                settings.get("name", "mlp"),  # earlier versions knew no other, and stored less
+                params,
+                seed=settings["seed"],
+                n_classes=settings["n_classes"],
+                class_weight=settings.get("class_weight"),
+            )
             classifier._n_features = settings["n_features"]
+            classifier._n_labels = settings.get("n_labels", 1)
             classifier.labelled_classes = classes = arrays["labelled_classes"]
             classifier.estimator_ = None
             if len(classes) > 1:
-                classifier.estimator_ = restored_mlp(
-                    arrays, params=params, seed=settings["seed"], classes=classes, n_iter=settings["n_iter"]
-                )
+                classifier.estimator_ = classifier._new_estimator()
+                restore(classifier.estimator_, arrays, classes=classes, n_iter=settings["n_iter"])
         return classifier
 
     def _fitted_features(self) -> int:

@@ -24,7 +24,7 @@ GROUPS = {
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add an option for each setting that can be typed: all but `classifier`, which is an object or "mlp"."""
+    """Add an option for each setting."""
     _options().add_to(parser)
 
 

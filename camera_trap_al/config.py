@@ -12,7 +12,7 @@ import numpy as np
 
 from camera_trap_al.active_learning_methods import STRATEGIES
 from camera_trap_al.active_learning_methods.base import QueryStrategy
-from camera_trap_al.estimators import new_estimator
+from camera_trap_al.estimators import CLASS_WEIGHTS, CLASSIFIERS, new_estimator
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.image_cache import CACHE_MODES
 from camera_trap_al.photo_folders import RUN_DATABASE
@@ -114,7 +114,7 @@ class RunConfig:
     pretrained_weights: str | PathLike[str] | None = setting(None, optional(a_path), begins=True)
     label_source: LabelSourceLike | None = setting(None, optional(a_label_source))
     max_labels: int | None = setting(None, optional(whole(0)))
-    classifier: Any = setting("mlp", has_method("predict_proba", ("mlp",)))
+    classifier: str | Any = setting("mlp", has_method("predict_proba", CLASSIFIERS))
     classifier_params: Mapping[str, Any] | None = setting(None, lambda value: None)
     precision: str = setting("auto", one_of(PRECISIONS))
     candidate_pool: int | None = setting(20_000, optional(whole(1)))
@@ -135,6 +135,7 @@ class RunConfig:
     audit_fraction: float | None = setting(None, optional(share(0.5)), kept=True)
     stop_when: Callable[[Any], Any] | None = setting(None, optional(a_function))
     target_accuracy: float | None = setting(None, optional(share(1)))
+    class_weight: str | None = setting(None, optional(one_of(CLASS_WEIGHTS)))
 
     def __post_init__(self) -> None:
         problems = self.problems()
@@ -184,7 +185,7 @@ class RunConfig:
                 f"candidate_pool must be at least active_batch, since each round asks about candidates; got "
                 f"{self.candidate_pool} and {self.active_batch}."
             )
-        return [*found, *self._folder_problems(), *_classifier_problems(self.classifier, self.classifier_params)]
+        return [*found, *self._folder_problems(), *self._classifier_problems()]
 
     def _folder_problems(self) -> Iterator[str]:
         """Say which files and folders do not go together; those that are no paths at all are told by their rules."""
@@ -203,6 +204,21 @@ class RunConfig:
             file = None if a_path(getattr(self, name)) else self.path_of(name)
             if file is not None and not file.is_file() and not resumes:
                 yield f"{name} must be the path of a file that exists; got {str(file)!r}."
+
+    def _classifier_problems(self) -> list[str]:
+        if not isinstance(self.classifier_params, Mapping | None):
+            return [f"classifier_params must be a dict of names and values, or None; got {self.classifier_params!r}."]
+        rules = (
+            has_method("predict_proba", CLASSIFIERS)(self.classifier),
+            optional(one_of(CLASS_WEIGHTS))(self.class_weight),
+        )
+        if any(rules):  # which have told it already
+            return []
+        try:
+            new_estimator(self.classifier, self.classifier_params or {}, seed=0, class_weight=self.class_weight)
+        except ConfigError as error:
+            return list(error.problems)
+        return []
 
     @property
     def run_dir(self) -> Path:
@@ -236,6 +252,13 @@ class RunConfig:
         """The query strategy itself, whether it was given by name or as an object."""
         chosen = self.active_learning_strategy
         return STRATEGIES[chosen]() if isinstance(chosen, str) else chosen
+
+    @property
+    def classifier_settings(self) -> str:
+        """Everything that decides the classifier besides its data and the seed, to be compared."""
+        settings = self.classifier, self.classifier_params, self.normalize_embedding
+        # As earlier versions wrote it where possible: their classifiers need not be fitted again.
+        return repr(settings if self.class_weight is None else (*settings, self.class_weight))
 
     def path_of(self, name: str) -> Path | None:
         """Give a data folder or the file of weights as an absolute path; None if it was not given."""
@@ -291,15 +314,3 @@ def _is_enough(candidate_pool: Any, active_batch: Any) -> bool:
     if whole(1)(candidate_pool) or whole(1)(active_batch):
         return True
     return bool(candidate_pool >= active_batch)
-
-
-def _classifier_problems(classifier: Any, params: Any) -> list[str]:
-    if not isinstance(params, Mapping | None):
-        return [f"classifier_params must be a dict of names and values, or None; got {params!r}."]
-    if has_method("predict_proba", ("mlp",))(classifier):  # the rule of `classifier` has told it already
-        return []
-    try:
-        new_estimator(classifier, params or {}, seed=0)
-    except ConfigError as error:
-        return list(error.problems)
-    return []

@@ -1,25 +1,26 @@
-"""The scikit-learn estimator behind the classifier: made, fitted with progress, taken apart and put together again."""
+"""The scikit-learn estimator behind the classifier: made, and fitted with progress."""
 
 import json
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
-from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils.class_weight import compute_sample_weight
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.pools import FloatArray, IndexArray
 
-__all__ = ["MLP_PARAMS", "fit_estimator", "new_estimator", "restored_mlp", "settings_as_json", "weights_of_mlp"]
+__all__ = ["CLASSIFIERS", "CLASS_WEIGHTS", "MLP_PARAMS", "fit_estimator", "new_estimator", "settings_as_json"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,100 +31,89 @@ MLP_PARAMS: Mapping[str, Any] = {
     "max_iter": 2000,
     "tol": 1e-6,
 }
-# Threads that share so small a matrix product cost more than they save: 61 s with two, 7 s with one at 300 labels.
+# The same network; benchmarks/classifiers.py compares them.
+MLP_FAST_PARAMS: Mapping[str, Any] = {**MLP_PARAMS, "learning_rate_init": 1e-3, "tol": 1e-4}
+MLP_FAST_STEPS = 2_500  # of the optimiser, after which more of them change the training loss alone
+LOGISTIC_PARAMS: Mapping[str, Any] = {"C": 1.0, "max_iter": 1000}
+CLASSIFIERS: Mapping[str, tuple[Any, Mapping[str, Any]]] = {
+    "mlp": (MLPClassifier, MLP_PARAMS),
+    "mlp_fast": (MLPClassifier, MLP_FAST_PARAMS),
+    "logistic": (LogisticRegression, LOGISTIC_PARAMS),
+}
+"""The classifiers that have a name: what scikit-learn calls them, and their settings."""
+
+CLASS_WEIGHTS = ("balanced",)
+USUAL_BATCH = 200  # of an MLPClassifier with batch_size="auto"
+# Threads that share so small a matrix product cost more than they save. That of an MLP is small however many labels
+# there are, since it learns in batches.
 ONE_THREAD_BELOW = 2_000
 
 
-def new_estimator(estimator: Any, params: Mapping[str, Any], seed: int) -> Any:
+def new_estimator(
+    estimator: Any, params: Mapping[str, Any], seed: int, *, class_weight: str | None = None, n_labels: int = 1
+) -> Any:
     """Make an estimator that was never fitted.
 
     Parameters
     ----------
     estimator
-        "mlp", or a scikit-learn estimator with `predict_proba`; it is cloned and stays as it is.
+        One of `CLASSIFIERS`, or a scikit-learn estimator with `predict_proba`; it is cloned and stays as it is.
     params
-        Settings to change; those of "mlp" must be plain values.
+        Settings to change; those of a named one must be plain values.
     seed
         What every random state that is None is set to, also within a pipeline.
+    class_weight
+        What every `class_weight` that is None is set to, also within a pipeline. An `MLPClassifier` has none;
+        `fit_estimator` sees to it.
+    n_labels
+        Images that it will be fitted on: "mlp_fast" takes so many epochs that its steps are always about as many.
 
     Raises
     ------
     ConfigError
-        If `estimator` is none, or does not know a setting.
+        If `estimator` is none, does not know a setting, or cannot weigh classes.
     """
     if isinstance(estimator, str):
-        return _new_mlp(estimator, params, seed)
-    name = getattr(estimator, "__name__", type(estimator).__name__)
-    if isinstance(estimator, type):
-        raise ConfigError(f'classifier must be "mlp" or an estimator; {name} is a class: write {name}().')
-    if not all(hasattr(estimator, method) for method in ("fit", "predict_proba", "get_params", "set_params")):
-        raise ConfigError(
-            f'classifier must be "mlp" or a scikit-learn estimator with predict_proba; {name} has none. Some '
-            "estimators need a setting for it, others can be wrapped in sklearn.calibration.CalibratedClassifierCV."
-        )
-    ours = _with_params(clone(estimator), params)
-    unset = [key for key, value in ours.get_params().items() if _is_random_state(key) and value is None]
-    return ours.set_params(**dict.fromkeys(unset, seed))
+        ours = _new_named(estimator, params, seed, n_labels)
+    else:
+        ours = _with_params(_cloned(estimator), params)
+        ours.set_params(**dict.fromkeys(_unset(ours, "random_state"), seed))
+    return ours if class_weight is None else _with_class_weight(ours, class_weight)
 
 
-def fit_estimator(estimator: Any, embeddings: FloatArray, targets: IndexArray, *, progress: bool) -> None:
-    """Fit in place, with a progress bar if it is a plain `MLPClassifier`, on one BLAS thread if there are few labels.
+def fit_estimator(
+    estimator: Any, embeddings: FloatArray, targets: IndexArray, *, class_weight: str | None = None, progress: bool
+) -> None:
+    """Fit in place, with a progress bar if it is a plain `MLPClassifier`, on one BLAS thread if matrices are small.
+
+    Parameters
+    ----------
+    estimator
+        From `new_estimator`, with the same `class_weight`.
+    embeddings, targets
+        (n, n_features) and (n,) class ids.
+    class_weight
+        Weighs the images of an `MLPClassifier`; others do it themselves.
+    progress
+        Whether to show the bar.
 
     Raises
     ------
     ConfigError
         If the estimator refuses the data.
     """
-    bar = _epoch_bar(estimator, show=progress) if type(estimator) is MLPClassifier else nullcontext()
-    threads = threadpool_limits(1, "blas") if len(targets) < ONE_THREAD_BELOW else nullcontext()
+    is_mlp = type(estimator) is MLPClassifier
+    weights = {"sample_weight": compute_sample_weight(class_weight, targets)} if is_mlp and class_weight else {}
+    bar = _epoch_bar(estimator, show=progress) if is_mlp else nullcontext()
+    threads = threadpool_limits(1, "blas") if is_mlp or len(targets) < ONE_THREAD_BELOW else nullcontext()
     try:
         with _warnings_heeded(), threads, bar:
-            estimator.fit(embeddings, targets)
+            estimator.fit(embeddings, targets, **weights)
     except ValueError as error:
         raise ConfigError(
             f"classifier: {type(estimator).__name__} cannot be fitted on {len(targets)} images of "
             f"{len(np.unique(targets))} classes with its present settings: {error}"
         ) from error
-
-
-def weights_of_mlp(mlp: Any) -> dict[str, NDArray[Any]]:
-    """Return the weights and biases of a fitted `MLPClassifier`, layer by layer."""
-    weights = {f"weights_{layer}": array for layer, array in enumerate(mlp.coefs_)}
-    biases = {f"bias_{layer}": array for layer, array in enumerate(mlp.intercepts_)}
-    return weights | biases
-
-
-def restored_mlp(
-    arrays: Mapping[str, NDArray[Any]], *, params: Mapping[str, Any], seed: int, classes: IndexArray, n_iter: int
-) -> Any:
-    """Put an `MLPClassifier` together from `weights_of_mlp`.
-
-    Parameters
-    ----------
-    arrays
-        The weights and biases; other entries are ignored.
-    params, seed
-        What it was made with.
-    classes
-        Ascending class ids that it was fitted on, at least two.
-    n_iter
-        Number of epochs that it was fitted for.
-
-    Raises
-    ------
-    KeyError
-        If an array is missing.
-    """
-    mlp = new_estimator("mlp", params, seed)
-    n_layers = np.size(mlp.hidden_layer_sizes) + 1
-    mlp.coefs_ = [arrays[f"weights_{layer}"] for layer in range(n_layers)]
-    mlp.intercepts_ = [arrays[f"bias_{layer}"] for layer in range(n_layers)]
-    mlp.n_layers_, mlp.n_iter_ = n_layers + 1, n_iter
-    mlp.n_features_in_, mlp.n_outputs_ = len(mlp.coefs_[0]), len(mlp.intercepts_[-1])
-    mlp.out_activation_ = "softmax" if len(classes) > 2 else "logistic"
-    mlp.classes_ = classes
-    mlp._label_binarizer = LabelBinarizer().fit(classes)
-    return mlp
 
 
 def settings_as_json(settings: Mapping[str, Any]) -> str:
@@ -142,16 +132,39 @@ def settings_as_json(settings: Mapping[str, Any]) -> str:
         ) from error
 
 
-def _new_mlp(name: str, params: Mapping[str, Any], seed: int) -> Any:
-    if name != "mlp":
-        raise ConfigError(f'classifier must be "mlp" or a scikit-learn estimator; got {name!r}.')
+def _new_named(name: str, params: Mapping[str, Any], seed: int, n_labels: int) -> Any:
+    if name not in CLASSIFIERS:
+        raise ConfigError(f"classifier must be {_names()} or a scikit-learn estimator; got {name!r}.")
     settings_as_json(params)
-    mlp = _with_params(MLPClassifier(**MLP_PARAMS, random_state=seed), params)
+    for setting, value in params.items():
+        if isinstance(value, Mapping):  # JSON would make words of its numbers
+            raise ConfigError(f"classifier_params must hold plain numbers, words and tuples; {setting!r} is {value!r}.")
+    kind, settings = CLASSIFIERS[name]
+    ours = _with_params(kind(**settings, random_state=seed), params)
     try:
-        mlp._validate_params()  # private, but the only check of the values that needs no data
+        ours._validate_params()  # private, but the only check of the values that needs no data
     except ValueError as error:
         raise ConfigError(f"classifier_params: {error}") from error
-    return mlp
+    if name == "mlp_fast" and "max_iter" not in params:
+        batch = USUAL_BATCH if ours.batch_size == "auto" else ours.batch_size
+        ours.set_params(max_iter=math.ceil(MLP_FAST_STEPS / math.ceil(n_labels / batch)))
+    return ours
+
+
+def _names() -> str:
+    return ", ".join(f'"{name}"' for name in CLASSIFIERS)
+
+
+def _cloned(estimator: Any) -> Any:
+    name = getattr(estimator, "__name__", type(estimator).__name__)
+    if isinstance(estimator, type):
+        raise ConfigError(f"classifier must be {_names()} or an estimator; {name} is a class: write {name}().")
+    if not all(hasattr(estimator, method) for method in ("fit", "predict_proba", "get_params", "set_params")):
+        raise ConfigError(
+            f"classifier must be {_names()} or a scikit-learn estimator with predict_proba; {name} has none. Some "
+            "estimators need a setting for it, others can be wrapped in sklearn.calibration.CalibratedClassifierCV."
+        )
+    return clone(estimator)
 
 
 def _with_params(estimator: Any, params: Mapping[str, Any]) -> Any:
@@ -165,8 +178,24 @@ def _with_params(estimator: Any, params: Mapping[str, Any]) -> Any:
     return estimator.set_params(**params)
 
 
-def _is_random_state(setting: str) -> bool:
-    return setting.rpartition("__")[2] == "random_state"
+def _with_class_weight(estimator: Any, class_weight: str) -> Any:
+    if type(estimator) is MLPClassifier:
+        return estimator
+    if not _settings(estimator, "class_weight"):
+        raise ConfigError(
+            f"class_weight={class_weight!r} cannot be used with classifier={type(estimator).__name__}, which has no "
+            f"setting class_weight. Use class_weight=None, or one of {_names()} as the classifier."
+        )
+    return estimator.set_params(**dict.fromkeys(_unset(estimator, "class_weight"), class_weight))
+
+
+def _unset(estimator: Any, setting: str) -> list[str]:
+    return [name for name, value in _settings(estimator, setting).items() if value is None]
+
+
+def _settings(estimator: Any, setting: str) -> dict[str, Any]:
+    """Find a setting in an estimator and its parts."""
+    return {name: value for name, value in estimator.get_params().items() if name.rpartition("__")[2] == setting}
 
 
 @contextmanager

@@ -59,7 +59,13 @@ def _classifier_problems(arguments: Mapping[str, Any]) -> list[str]:
         return []
     try:
         trials = [
-            EmbeddingClassifier(classifier, arguments["classifier_params"], seed=0, n_classes=n_classes)
+            EmbeddingClassifier(
+                classifier,
+                arguments["classifier_params"],
+                seed=0,
+                n_classes=n_classes,
+                class_weight=arguments["class_weight"],
+            )
             for n_classes in TRIAL_CLASSES
         ]
     except ConfigError:
@@ -69,8 +75,8 @@ def _classifier_problems(arguments: Mapping[str, Any]) -> list[str]:
         if fault:
             return [
                 f"classifier={classifier!r} cannot be fitted and exported to ONNX ({fault}; tried with "
-                f"{trial.n_classes} classes). Use classifier='mlp', or an estimator that skl2onnx converts, such as "
-                "LogisticRegression."
+                f"{trial.n_classes} classes). Use classifier='mlp', 'mlp_fast' or 'logistic', or an "
+                "estimator that skl2onnx converts, such as RandomForestClassifier."
             ]
     return []
 

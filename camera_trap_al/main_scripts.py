@@ -99,7 +99,7 @@ def run_active_learning(
     pretrained_weights: str | PathLike[str] | None = None,
     label_source: LabelSourceLike | None = None,
     max_labels: int | None = None,
-    classifier: Any = "mlp",
+    classifier: str | Any = "mlp",
     classifier_params: Mapping[str, Any] | None = None,
     precision: str = "auto",
     candidate_pool: int | None = 20_000,
@@ -120,6 +120,7 @@ def run_active_learning(
     audit_fraction: float | None = None,
     stop_when: Any = None,
     target_accuracy: float | None = None,
+    class_weight: str | None = None,
 ) -> RunResult:
     """Train an image classifier, asking a person to label the photos that are worth it.
 
@@ -191,7 +192,9 @@ def run_active_learning(
     max_labels
         Answers after which the run ends, over its life; the last batch is trimmed to it.
     classifier
-        ``"mlp"``, or any scikit-learn estimator with ``predict_proba`` that skl2onnx can convert.
+        What tells classes apart by their features: ``"mlp"`` (a small neural network, which takes minutes to learn from
+        some thousand labels), ``"mlp_fast"`` (the same in seconds), ``"logistic"`` (a logistic regression), or an
+        object with ``predict_proba``, which may be any scikit-learn estimator that skl2onnx can convert.
     classifier_params
         Parameters of the classifier by name, in scikit-learn's terms.
     precision
@@ -216,6 +219,10 @@ def run_active_learning(
     target_accuracy
         The run ends when the lower end of the 95 % interval of the accuracy has reached this, on the validation photos,
         or else on at least 50 audit photos.
+    class_weight
+        ``"balanced"``: each class counts as much as any other when the classifier learns, however few labels it has;
+        more photos of rare species are found then, and more are taken for one that are none. None: each label counts
+        the same.
     image_cache
         Where decoded photos are kept: in a file of the run folder (``"auto"``), in ``"memory"``, nowhere (``"off"``).
     image_cache_gb

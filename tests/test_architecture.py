@@ -14,7 +14,7 @@ LAYERS = [
     {"query", "files", "pools", "parallel"},
     {"images", "interchange", "model_description"},
     {"pixel_store", "image_cache", "photo_folders"},
-    {"active_learning_methods", "estimators"},
+    {"active_learning_methods", "estimator_arrays", "estimators"},
     {"rules"},
     {"config"},
     {"photo_table", "query_table", "run_database", "run_folder", "run_format", "run_settings", "run_writer"},

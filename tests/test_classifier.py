@@ -1,4 +1,6 @@
+import json
 import logging
+import math
 import re
 import warnings
 from pathlib import Path
@@ -10,16 +12,18 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from camera_trap_al.classifier import EmbeddingClassifier, EmbeddingScaler
-from camera_trap_al.estimators import MLP_PARAMS
+from camera_trap_al.estimators import CLASSIFIERS, MLP_PARAMS
 from camera_trap_al.exceptions import ConfigError, DataError
 
 FEW_EPOCHS = {"max_iter": 12}
+NEWER = {"name", "class_weight", "n_labels"}  # settings that the first format of the arrays lacks
 
 
 def made_data(classes: list[int], n: int = 60, n_features: int = 8) -> tuple[np.ndarray, np.ndarray]:
@@ -31,9 +35,13 @@ def made_data(classes: list[int], n: int = 60, n_features: int = 8) -> tuple[np.
 
 
 def fitted(classes: list[int], estimator: Any = "mlp", params: Any = None, n_classes: int = 5) -> EmbeddingClassifier:
-    params = FEW_EPOCHS if estimator == "mlp" and params is None else params
+    params = FEW_EPOCHS if isinstance(estimator, str) and params is None else params
     classifier = EmbeddingClassifier(estimator, params, seed=3, n_classes=n_classes)
     return classifier.fit(*made_data(classes), progress=False)
+
+
+def blas_threads() -> set[int]:
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
 
 class TestEmbeddingScaler:
@@ -172,20 +180,15 @@ class TestMLP:
         with pytest.raises(KeyboardInterrupt):
             EmbeddingClassifier("mlp", seed=0, n_classes=2).fit(*made_data([0, 1]))
 
-    @pytest.mark.parametrize(("n", "threads"), [(1999, {1}), (2000, {2})])
-    def test_few_labels_are_fitted_on_one_blas_thread(
-        self, monkeypatch: pytest.MonkeyPatch, n: int, threads: set[int]
-    ) -> None:
-        def blas_threads() -> set[int]:
-            return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
-
+    @pytest.mark.parametrize("n", [60, 2000])
+    def test_it_is_fitted_on_one_blas_thread(self, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
         during: list[set[int]] = []
         monkeypatch.setattr("camera_trap_al.estimators.tqdm.update", lambda bar: during.append(blas_threads()))
         classifier = EmbeddingClassifier("mlp", {"max_iter": 1, "hidden_layer_sizes": (2,)}, seed=0, n_classes=2)
         with threadpool_limits(2, "blas"):
             classifier.fit(*made_data([0, 1], n=n))
             assert blas_threads() == {2}
-        assert during == [threads]
+        assert during == [{1}]
 
     def test_global_random_numbers_are_untouched(self) -> None:
         before = np.random.get_state()[1].tolist()  # noqa: NPY002  the state is the point
@@ -193,8 +196,94 @@ class TestMLP:
         assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
 
 
+class TestMLPFast:
+    def test_is_the_same_network(self) -> None:
+        fast, mlp = (fitted([0, 1], name, params={"max_iter": 2}).estimator_ for name in ("mlp_fast", "mlp"))
+        assert [layer.shape for layer in fast.coefs_] == [layer.shape for layer in mlp.coefs_]
+        differ = {name for name, value in mlp.get_params().items() if fast.get_params()[name] != value}
+        assert differ == {"learning_rate_init", "tol"}
+
+    @pytest.mark.parametrize(
+        ("n", "batch_size", "epochs"),
+        [(60, "auto", 2500), (200, "auto", 2500), (201, "auto", 1250), (5_000, "auto", 100), (100, 30, 625)],
+    )
+    def test_makes_about_2500_steps_however_many_labels_there_are(
+        self, n: int, batch_size: int | str, epochs: int
+    ) -> None:
+        """An epoch is a step for each batch, of 200 labels if nothing else is said."""
+        params = {"batch_size": batch_size, "tol": 1e9, "n_iter_no_change": 1, "hidden_layer_sizes": (2,)}
+        classifier = EmbeddingClassifier("mlp_fast", params, seed=0, n_classes=2)
+        for _ in range(2):  # the number of labels of an earlier fit is forgotten
+            classifier.fit(*made_data([0, 1], n=n), progress=False)
+            assert classifier.estimator_.max_iter == epochs
+            assert classifier.estimator_.n_iter_ < 5  # the absurd `tol` stops it
+            n, epochs = 60, math.ceil(2500 / math.ceil(60 / (200 if batch_size == "auto" else batch_size)))
+
+    def test_a_limit_of_the_users_own_wins(self) -> None:
+        assert fitted([0, 1], "mlp_fast", {"max_iter": 7}).estimator_.n_iter_ == 7
+
+
+class TestLogistic:
+    @pytest.mark.parametrize("classes", [[1, 3], [0, 2, 4]], ids=str)
+    def test_equals_a_plain_fit(self, classes: list[int]) -> None:
+        embeddings, targets = made_data(classes)
+        plain = LogisticRegression(C=0.5, max_iter=1000).fit(embeddings, targets)
+        found = fitted(classes, "logistic", {"C": 0.5})
+        assert type(found.estimator_) is LogisticRegression
+        np.testing.assert_allclose(
+            found.probabilities(embeddings)[:, classes], plain.predict_proba(embeddings), atol=1e-6
+        )
+
+    def test_shows_no_bar(self, capsys: pytest.CaptureFixture[str]) -> None:
+        EmbeddingClassifier("logistic", seed=0, n_classes=2).fit(*made_data([0, 1]))
+        assert capsys.readouterr().err == ""
+
+
+class TestClassWeight:
+    """Weighing classes equally is the same as repeating the images of the rarer ones, which is the reference here."""
+
+    @staticmethod
+    def _uneven() -> tuple[np.ndarray, np.ndarray]:
+        """30 images of class 1 and 10 of class 3, in clouds that overlap."""
+        targets = np.array([1] * 30 + [3] * 10)
+        rng = np.random.default_rng(0)
+        return (rng.normal(0, 1, (40, 3)) + targets[:, None] / 4).astype(np.float32), targets
+
+    def test_of_a_logistic_regression_is_that_of_scikit_learn_also_in_a_pipeline(self) -> None:
+        embeddings, targets = self._uneven()
+        plain = LogisticRegression(class_weight="balanced", max_iter=1000).fit(embeddings, targets)
+        for estimator in ("logistic", LogisticRegression(), make_pipeline(LogisticRegression())):
+            classifier = EmbeddingClassifier(estimator, seed=0, n_classes=4, class_weight="balanced")
+            found = classifier.fit(embeddings, targets, progress=False).probabilities(embeddings)
+            np.testing.assert_allclose(found[:, [1, 3]], plain.predict_proba(embeddings), atol=1e-6)
+
+    @pytest.mark.parametrize("estimator", ["mlp", "mlp_fast", MLPClassifier()], ids=["mlp", "mlp_fast", "own"])
+    def test_of_a_network_is_as_if_images_of_rare_classes_were_repeated(self, estimator: Any) -> None:
+        embeddings, targets = self._uneven()
+        params = {"solver": "lbfgs", "alpha": 1.0, "hidden_layer_sizes": (), "max_iter": 2000, "tol": 1e-9}
+        weighed = EmbeddingClassifier(estimator, params, seed=0, n_classes=4, class_weight="balanced")
+        weighed.fit(embeddings, targets, progress=False)
+        # scikit-learn divides alpha by the number of images, which is 60 then and not 40: three of each rare one.
+        repeated = EmbeddingClassifier(estimator, params | {"alpha": 1.5}, seed=0, n_classes=4)
+        copies = np.repeat(np.arange(40), np.where(targets == 3, 3, 1))
+        repeated.fit(embeddings[copies], targets[copies], progress=False)
+        even = EmbeddingClassifier(estimator, params, seed=0, n_classes=4).fit(embeddings, targets, progress=False)
+        expected = repeated.probabilities(embeddings)
+        np.testing.assert_allclose(weighed.probabilities(embeddings), expected, atol=2e-3)
+        assert np.abs(even.probabilities(embeddings) - expected).max() > 0.1
+
+    def test_an_estimators_own_weights_stay(self) -> None:
+        own = RandomForestClassifier(5, class_weight="balanced_subsample")
+        classifier = EmbeddingClassifier(own, seed=0, n_classes=2, class_weight="balanced").fit(*made_data([0, 1]))
+        assert classifier.estimator_.class_weight == "balanced_subsample"
+
+    def test_an_estimator_that_has_none_is_an_error(self) -> None:
+        with pytest.raises(ConfigError, match=r"classifier=GaussianNB, which has no setting class_weight\. Use"):
+            EmbeddingClassifier(GaussianNB(), seed=0, n_classes=2, class_weight="balanced")
+
+
 class TestClassIds:
-    @pytest.mark.parametrize("estimator", ["mlp", RandomForestClassifier(5), LogisticRegression()], ids=str)
+    @pytest.mark.parametrize("estimator", [*CLASSIFIERS, RandomForestClassifier(5), LogisticRegression()], ids=str)
     @pytest.mark.parametrize("classes", [[1, 3], [0, 2, 4], [0, 1, 2, 3, 4]], ids=str)
     def test_columns_are_class_ids_and_classes_without_a_label_are_zero(
         self, estimator: Any, classes: list[int]
@@ -209,7 +298,7 @@ class TestClassIds:
         assert classifier.labelled_classes.tolist() == classes
         assert classifier.labelled_classes.dtype == np.int64
 
-    @pytest.mark.parametrize("estimator", ["mlp", LogisticRegression()], ids=str)
+    @pytest.mark.parametrize("estimator", [*CLASSIFIERS, LogisticRegression()], ids=str)
     def test_one_labelled_class_is_certain_and_nothing_is_fitted(self, estimator: Any) -> None:
         classifier = fitted([3], estimator)
         assert classifier.estimator_ is None
@@ -273,6 +362,20 @@ class TestOwnEstimator:
         with pytest.warns(FutureWarning, match="mind the gap"):
             fitted([0, 1], Warns())
 
+    @pytest.mark.parametrize(("n", "threads"), [(1999, {1}), (2000, {2})])
+    def test_few_labels_are_fitted_on_one_blas_thread(self, n: int, threads: set[int]) -> None:
+        during: list[set[int]] = []
+
+        class Watched(LogisticRegression):
+            def fit(self, X: Any, y: Any) -> "Watched":
+                during.append(blas_threads())
+                return super().fit(X, y)
+
+        with threadpool_limits(2, "blas"):
+            EmbeddingClassifier(Watched(), seed=0, n_classes=2).fit(*made_data([0, 1], n=n))
+            assert blas_threads() == {2}
+        assert during == [threads]
+
     def test_a_refusal_of_the_data_is_an_error_that_says_what_there_was(self) -> None:
         own = CalibratedClassifierCV(LogisticRegression(), cv=40)
         with pytest.raises(ConfigError, match="CalibratedClassifierCV cannot be fitted on 60 images of 2 classes"):
@@ -280,24 +383,33 @@ class TestOwnEstimator:
 
 
 class TestArrays:
+    @pytest.mark.parametrize("class_weight", [None, "balanced"])
+    @pytest.mark.parametrize("name", CLASSIFIERS)
     @pytest.mark.parametrize("classes", [[3], [1, 3], [0, 2, 4]], ids=str)
     def test_restore_a_working_classifier_through_a_file_without_pickle(
-        self, tmp_path: Path, classes: list[int]
+        self, tmp_path: Path, classes: list[int], name: str, class_weight: str | None
     ) -> None:
-        classifier, embeddings = fitted(classes), made_data(classes)[0]
+        classifier = EmbeddingClassifier(name, FEW_EPOCHS, seed=3, n_classes=5, class_weight=class_weight)
+        embeddings = classifier.fit(*made_data(classes), progress=False) and made_data(classes)[0]
         np.savez(tmp_path / "classifier.npz", **(classifier.to_arrays() or {}))
         with np.load(tmp_path / "classifier.npz", allow_pickle=False) as arrays:
             restored = EmbeddingClassifier.from_arrays(arrays)
         np.testing.assert_array_equal(restored.probabilities(embeddings), classifier.probabilities(embeddings))
         np.testing.assert_array_equal(restored.labelled_classes, classifier.labelled_classes)
+        assert (restored.estimator, restored.class_weight) == (name, class_weight)
+        if len(classes) > 1:
+            assert restored.estimator_.get_params() == classifier.estimator_.get_params()
         again = restored.fit(embeddings, made_data(classes)[1], progress=False)
         np.testing.assert_array_equal(again.probabilities(embeddings), classifier.probabilities(embeddings))
 
+    @pytest.mark.parametrize("name", CLASSIFIERS)
     @pytest.mark.parametrize("classes", [[1, 3], [0, 2, 4]], ids=str)
-    def test_a_restored_classifier_predicts_and_converts_to_onnx_like_the_fitted_one(self, classes: list[int]) -> None:
+    def test_a_restored_classifier_predicts_and_converts_to_onnx_like_the_fitted_one(
+        self, classes: list[int], name: str
+    ) -> None:
         from skl2onnx import to_onnx
 
-        classifier, embeddings = fitted(classes), made_data(classes)[0]
+        classifier, embeddings = fitted(classes, name), made_data(classes)[0]
         restored = EmbeddingClassifier.from_arrays(classifier.to_arrays() or {})
         ours, theirs = restored.estimator_, classifier.estimator_
         np.testing.assert_array_equal(ours.predict(embeddings), theirs.predict(embeddings))
@@ -320,9 +432,28 @@ class TestArrays:
     def test_there_are_none_for_an_estimator_of_the_users_own(self) -> None:
         assert fitted([0, 1], LogisticRegression()).to_arrays() is None
 
-    @pytest.mark.parametrize("name", ["settings", "labelled_classes", "weights_2", "bias_0"])
-    def test_a_missing_array_is_an_error(self, name: str) -> None:
-        arrays = fitted([0, 1]).to_arrays() or {}
+    def test_of_an_earlier_version_which_named_no_classifier_are_those_of_an_mlp(self) -> None:
+        classifier, embeddings = fitted([0, 2, 4]), made_data([0, 2, 4])[0]
+        arrays = classifier.to_arrays() or {}
+        settings = json.loads(str(arrays["settings"]))
+        arrays["settings"] = np.array(json.dumps({name: settings[name] for name in settings.keys() - NEWER}))
+        restored = EmbeddingClassifier.from_arrays(arrays)
+        np.testing.assert_array_equal(restored.probabilities(embeddings), classifier.probabilities(embeddings))
+
+    def test_of_mlp_fast_restore_how_many_epochs_it_could_have(self) -> None:
+        classifier = fitted([0, 1], "mlp_fast", {"tol": 1e9, "hidden_layer_sizes": (2,), "batch_size": 20})
+        restored = EmbeddingClassifier.from_arrays(classifier.to_arrays() or {})
+        assert restored.estimator_.max_iter == classifier.estimator_.max_iter == 834  # 2500 steps, 3 for 60 labels
+
+    @pytest.mark.parametrize(
+        ("estimator", "name"),
+        [
+            *(("mlp", name) for name in ("settings", "labelled_classes", "weights_2", "bias_0")),
+            *(("logistic", name) for name in ("settings", "coefficients", "intercepts")),
+        ],
+    )
+    def test_a_missing_array_is_an_error(self, estimator: str, name: str) -> None:
+        arrays = fitted([0, 1], estimator).to_arrays() or {}
         del arrays[name]
         with pytest.raises(DataError, match=f"classifier is incomplete: '{name}' is missing"):
             EmbeddingClassifier.from_arrays(arrays)
@@ -332,12 +463,16 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"estimator": "svm"}, "must be \"mlp\" or a scikit-learn estimator; got 'svm'"),
+            ({"estimator": "svm"}, 'must be "mlp", .*"logistic" or a scikit-learn estimator; got \'svm\''),
             ({"estimator": LogisticRegression}, r"is a class: write LogisticRegression\(\)"),
             ({"estimator": RidgeClassifier()}, "RidgeClassifier has none.*CalibratedClassifierCV"),
             ({"estimator": None}, "NoneType has none"),
             ({"params": {"max_iterations": 3}}, "MLPClassifier has no setting 'max_iterations'.*max_iter"),
             ({"params": {"alpha": -1}}, "classifier_params: The 'alpha' parameter"),
+            ({"estimator": "logistic", "params": {"C": -1}}, "classifier_params: The 'C' parameter"),
+            ({"estimator": "logistic", "params": {"alpha": 1}}, "LogisticRegression has no setting 'alpha'"),
+            ({"estimator": "mlp_fast", "params": {"batch_size": 0}}, "classifier_params: The 'batch_size' parameter"),
+            ({"estimator": "logistic", "params": {"class_weight": {0: 2.0}}}, "must hold plain numbers"),
             ({"params": {"random_state": np.random.RandomState(0)}}, "must hold plain numbers"),
             ({"estimator": LogisticRegression(), "params": {"c": 3}}, "LogisticRegression has no setting 'c'"),
             ({"seed": -1}, "seed must be from 0"),

@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from camera_trap_al.active_learning_methods import STRATEGIES, MarginSampling
 from camera_trap_al.config import LOSS_STRATEGIES, LOSS_TYPES, RunConfig
+from camera_trap_al.estimators import CLASSIFIERS
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.labelling import KnownLabels
 from camera_trap_al.main_scripts import run_active_learning
@@ -72,6 +73,7 @@ NEW = {
     "audit_fraction": None,
     "stop_when": None,
     "target_accuracy": None,
+    "class_weight": None,
 }
 DEFAULTS = {name: None if default is REQUIRED else default for name, default in (SPECIFICATION | NEW).items()}
 
@@ -133,6 +135,7 @@ BAD: dict[str, list[Any]] = {
     "stop_when": [True, "90 %", 0.9],
     "target_accuracy": [-0.1, 1.1, "90 %", True],
     "classifier": ["svm", 3, None, LogisticRegression, object()],
+    "class_weight": ["", "balance", True, {0: 2.0}],
 }
 CHECKED_ELSEWHERE = {"embedding_arch", "device"}  # deep_learning knows what there is
 
@@ -195,6 +198,8 @@ def test_a_bad_value_is_refused_with_name_value_and_the_default_as_the_way_out(n
         ("image_cache_gb", 0),
         ("freeze_batchnorm", False),
         ("classifier", LogisticRegression()),
+        *(("classifier", name) for name in CLASSIFIERS),
+        ("class_weight", "balanced"),
         *(("active_learning_strategy", strategy) for strategy in STRATEGIES),
         *(("embedding_loss_type", loss) for loss in LOSS_TYPES),
         *(("embedding_train_loader_type", loader) for loader in ("single", "balanced")),
@@ -222,6 +227,8 @@ def test_all_problems_are_told_at_once():
         ("embedding_loss_data_strategy", "semihard", "semi_hard"),
         ("embedding_train_loader_type", "balance", "balanced"),
         ("classifier", "mpl", "mlp"),
+        ("classifier", "mlp-fast", "mlp_fast"),
+        ("class_weight", "balance", "balanced"),
     ],
 )
 def test_a_mistyped_name_is_answered_with_the_nearest(name, typed, offered):

@@ -18,12 +18,13 @@ from camera_trap_al.export_problems import find_export_problems
 N_FEATURES = 8
 
 
-def arguments(classifier="mlp", params=None, feat_dim=N_FEATURES, arch_name="resnet18"):
+def arguments(classifier="mlp", params=None, feat_dim=N_FEATURES, arch_name="resnet18", class_weight=None):
     return {
         "classifier": classifier,
         "classifier_params": params,
         "feat_dim": feat_dim,
         "embedding_arch": arch_name,
+        "class_weight": class_weight,
     }
 
 

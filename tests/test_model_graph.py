@@ -17,6 +17,7 @@ from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
 from camera_trap_al.deep_learning.network_graph import OPSET, PhotoNetwork, network_graph
+from camera_trap_al.estimators import CLASSIFIERS
 from camera_trap_al.model_graph import classifier_model, head_model, whole_model
 
 N_FEATURES, N_CLASSES = 8, 6
@@ -27,12 +28,12 @@ def embeddings(n=40, seed=0):
     return (np.random.default_rng(seed).normal(size=(n, N_FEATURES)) * 10.0 ** np.arange(-3, 5)).astype(np.float32)
 
 
-def fitted(labelled_classes, estimator="mlp", normalize=True, n_classes=N_CLASSES):
+def fitted(labelled_classes, estimator="mlp", normalize=True, n_classes=N_CLASSES, class_weight=None):
     """Scaler and classifier fitted on 60 photos of some of the classes."""
     known = embeddings(60, seed=1)
     scaler = EmbeddingScaler.fit(known, normalize=normalize)
-    params = {"max_iter": 60, "learning_rate_init": 0.01} if estimator == "mlp" else None
-    classifier = EmbeddingClassifier(estimator, params, seed=0, n_classes=n_classes)
+    params = {"max_iter": 60, "learning_rate_init": 0.01} if estimator in ("mlp", "mlp_fast") else None
+    classifier = EmbeddingClassifier(estimator, params, seed=0, n_classes=n_classes, class_weight=class_weight)
     classifier.fit(scaler.transform(known), np.resize(labelled_classes, 60), progress=False)
     return FittedClassifier(scaler, classifier, {})
 
@@ -57,13 +58,13 @@ def answers(model, given):
 @pytest.mark.parametrize(
     "estimator",
     [
-        "mlp",
+        *CLASSIFIERS,
         LogisticRegression(max_iter=1000),
         RandomForestClassifier(20),
         make_pipeline(PCA(3), LogisticRegression(max_iter=1000)),
         KNeighborsClassifier(),
     ],
-    ids=["mlp", "logistic", "forest", "pipeline", "neighbours"],
+    ids=[*CLASSIFIERS, "own logistic", "forest", "pipeline", "neighbours"],
 )
 def test_head_gives_the_calibrated_probabilities_of_all_classes(estimator, labelled_classes, temperature):
     both = fitted(labelled_classes, estimator)
@@ -74,6 +75,13 @@ def test_head_gives_the_calibrated_probabilities_of_all_classes(estimator, label
     without_label = np.setdiff1d(np.arange(N_CLASSES), labelled_classes)
     assert not probabilities[:, without_label].any()
     assert len(np.unique(expected.argmax(axis=1))) > 1 or labelled_classes == [3]  # otherwise the test shows little
+
+
+@pytest.mark.parametrize("labelled_classes", [[0, 2, 5], [1, 4], [3]], ids=str)
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifier_whose_classes_count_the_same_is_converted_too(name, labelled_classes):
+    both = fitted(labelled_classes, name, class_weight="balanced")
+    np.testing.assert_allclose(answers(head_model(both, 1), embeddings()), both.probabilities(embeddings()), atol=1e-4)
 
 
 def test_a_low_temperature_decides_between_hundreds_of_classes():
@@ -154,7 +162,7 @@ def fitted_on_photos(trainer, labelled_classes, estimator="mlp"):
     with torch.no_grad():
         known = PhotoNetwork(trainer).eval()(torch.from_numpy(photos(30, seed=1))).numpy()
     scaler = EmbeddingScaler.fit(known, normalize=True)
-    params = {"max_iter": 60, "learning_rate_init": 0.01} if estimator == "mlp" else None
+    params = {"max_iter": 60, "learning_rate_init": 0.01} if estimator in ("mlp", "mlp_fast") else None
     classifier = EmbeddingClassifier(estimator, params, seed=0, n_classes=N_CLASSES)
     classifier.fit(scaler.transform(known), np.resize(labelled_classes, 30), progress=False)
     return FittedClassifier(scaler, classifier, {})

@@ -60,7 +60,7 @@ OTHERS = {
     **{"classifier_params": {"alpha": 0.1}, "precision": "fp32", "candidate_pool": None, "predict_pool": "never"},
     **{"classifier": RandomForestClassifier(), "image_cache": "off", "image_cache_gb": 1.5, "freeze_batchnorm": True},
     **{"finetuning_gate": False, "classes": ["a", "b"], "class_aliases": {"x": "a"}, "label_column": "Art"},
-    **{"new_classes": "add", "request_rows": "changed", "accept_error": 0.1},
+    **{"new_classes": "add", "request_rows": "changed", "accept_error": 0.1, "class_weight": "balanced"},
     **{"audit_fraction": 0.1, "stop_when": bool, "target_accuracy": 0.9},
 }
 

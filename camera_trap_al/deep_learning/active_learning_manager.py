@@ -274,7 +274,7 @@ class ActiveLearningEnvironment:
             "photos": digest(self._embedded.table.photos, self._embedded.table.is_exact),
             "labels": digest(labelled, self.dataset.targets[labelled]),
             "candidates": digest(candidates),
-            "settings": repr((self.config.classifier, self.config.classifier_params, self.config.normalize_embedding)),
+            "settings": self.config.classifier_settings,
             "n_classes": len(self.dataset.classes),
         }
 

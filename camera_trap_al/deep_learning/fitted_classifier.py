@@ -54,7 +54,7 @@ class FittedClassifier:
         Parameters
         ----------
         config
-            Which classifier, and its seed.
+            Which classifier, with which settings, and its seed.
         embeddings, targets
             (n, n_features) and (n,), what the classifier learns from; the scaler too.
         candidates
@@ -66,7 +66,13 @@ class FittedClassifier:
         """
         scaler = EmbeddingScaler.fit(np.concatenate([embeddings, candidates]), normalize=config.normalize_embedding)
         seed = int(config.generator("classifier", 0).integers(2**31))
-        classifier = EmbeddingClassifier(config.classifier, config.classifier_params, seed=seed, n_classes=n_classes)
+        classifier = EmbeddingClassifier(
+            config.classifier,
+            config.classifier_params,
+            seed=seed,
+            n_classes=n_classes,
+            class_weight=config.class_weight,
+        )
         return cls(scaler, classifier.fit(scaler.transform(embeddings), targets), lineage)
 
     def probabilities(self, embeddings: FloatArray) -> FloatArray:
