@@ -131,6 +131,24 @@ class TestMLP:
             classifier.probabilities(embeddings)[:, classes], plain.predict_proba(embeddings), atol=1e-6
         )
 
+    def test_units_that_are_dead_leave_no_number_that_a_processor_is_slow_with_and_nothing_else_changes(self) -> None:
+        """What a unit that never fires learnt shrinks at each step, its weights by `alpha` alone."""
+        embeddings, targets = made_data([0, 1, 2])
+        params = {**MLP_PARAMS, "max_iter": 1500, "learning_rate_init": 1e-2, "hidden_layer_sizes": (30, 10), "tol": 0}
+        ours = EmbeddingClassifier("mlp", params, seed=3, n_classes=3).fit(embeddings, targets, progress=False)
+        plain = MLPClassifier(**params, random_state=3)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            plain.fit(embeddings, targets)
+
+        def specks(mlp: MLPClassifier) -> int:
+            arrays = [*mlp.coefs_, *mlp.intercepts_, *mlp._optimizer.ms, *mlp._optimizer.vs]
+            return sum(np.count_nonzero((array != 0) & (np.abs(array) < np.finfo(np.float32).tiny)) for array in arrays)
+
+        assert specks(plain) > 0
+        assert specks(ours.estimator_) == 0
+        np.testing.assert_allclose(ours.probabilities(embeddings), plain.predict_proba(embeddings), atol=1e-6)
+
     @pytest.mark.parametrize("settles", [True, False])
     def test_the_bar_moves_once_per_epoch_shows_the_loss_and_ends_full(
         self, capsys: pytest.CaptureFixture[str], settles: bool
