@@ -45,8 +45,8 @@ NOTES: dict[Source, str] = {
         "the validation photos: for a species that is rarer in the photos to be named than in these, it is too high."
     ),
     "out of fold": (
-        "Confidence was adjusted with {n} labelled photos, each judged by a simpler classifier that had not learnt "
-        "from its folder. It is better than none, but not fit for thresholds: labelled photos are no fair sample, "
+        "Confidence was adjusted with {n} labelled photos, each judged by a classifier that had not learnt from its "
+        "folder. It is better than none, but not fit for thresholds: labelled photos are no fair sample, "
         "since the strategy chose them, and training photos of one burst make it too high. Validation photos, in a "
         "folder for each species in validation_data, give a confidence that can be relied on."
     ),
@@ -72,7 +72,7 @@ class Calibration:
     ece_before, ece_after
         Expected calibration error, 0 to 1, without and with a temperature; None if `source` is "nothing". Each photo
         is judged after a temperature that was fitted without it, so that `ece_after` does not flatter. If `source` is
-        "out of fold", they are of the logistic regression that stands in for the classifier.
+        "out of fold", they are of a logistic regression, which stands in for the classifier if that is another one.
     log_loss_before, log_loss_after
         Mean log loss in nats, likewise; a probability counts as at least 1.2e-7.
     """

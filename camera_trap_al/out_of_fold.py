@@ -2,9 +2,11 @@
 
 import warnings
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
@@ -22,6 +24,7 @@ __all__ = [
     "logistic_probabilities",
     "out_of_fold_probabilities",
     "split_if_few",
+    "stand_in",
 ]
 
 N_FOLDS = 5
@@ -64,8 +67,25 @@ class OutOfFold:
         return f"{told}. The other {n - n_judged:,} are of classes that lie in too few groups for that."
 
 
+def stand_in(class_weight: str | None = None) -> Any:
+    """Make the logistic regression, on standardised features, that is fitted in the place of slower classifiers.
+
+    Parameters
+    ----------
+    class_weight
+        That of the classifier, "balanced" or None: what it does to probabilities must be done to these too.
+    """
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_STEPS, class_weight=class_weight))
+
+
 def out_of_fold_probabilities(
-    embeddings: FloatArray, targets: IndexArray, groups: IndexArray, n_classes: int, seed: int, n_folds: int = N_FOLDS
+    embeddings: FloatArray,
+    targets: IndexArray,
+    groups: IndexArray,
+    n_classes: int,
+    seed: int,
+    n_folds: int = N_FOLDS,
+    logistic: Any = None,
 ) -> OutOfFold:
     """Judge each labelled photo by a logistic regression that learnt from other groups.
 
@@ -86,6 +106,8 @@ def out_of_fold_probabilities(
         Decides the folds, 0 to 2^32 - 1.
     n_folds
         At most so many, at least 2.
+    logistic
+        The logistic regression, fitted or not; a copy of it is fitted. None: `stand_in()`.
 
     Returns
     -------
@@ -105,15 +127,15 @@ def out_of_fold_probabilities(
         if len(judged) and len(np.unique(targets[others])) > 1:
             is_judged[judged] = True
             probabilities[judged] = logistic_probabilities(
-                embeddings[others], targets[others], embeddings[judged], n_classes
+                embeddings[others], targets[others], embeddings[judged], n_classes, logistic
             )
     return OutOfFold(probabilities, is_judged, len(folds))
 
 
 def logistic_probabilities(
-    embeddings: FloatArray, targets: IndexArray, others: FloatArray, n_classes: int
+    embeddings: FloatArray, targets: IndexArray, others: FloatArray, n_classes: int, logistic: Any = None
 ) -> FloatArray:
-    """Learn from some photos by a logistic regression on standardised features; return what it makes of others.
+    """Learn from some photos by a logistic regression; return what it makes of others.
 
     Parameters
     ----------
@@ -123,12 +145,14 @@ def logistic_probabilities(
         (m, n_features), what it judges.
     n_classes
         Classes, with and without a label.
+    logistic
+        As for `out_of_fold_probabilities`.
 
     Returns
     -------
     (m, n_classes), columns by class id, 0 for classes that are not in `targets`.
     """
-    logistic = make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_STEPS))
+    logistic = clone(stand_in() if logistic is None else logistic)
     probabilities = np.zeros((len(others), n_classes), np.float32)
     with warnings.catch_warnings(), threadpool_limits(1, "blas"):  # threads cost more than they save here
         warnings.simplefilter("ignore", ConvergenceWarning)  # after so many steps it is near enough
@@ -144,13 +168,15 @@ def calibrate_out_of_fold(
     groups: IndexArray,
     candidates: FloatArray,
     probabilities: FloatArray,
+    logistic: Any = None,
 ) -> Calibration:
     """Fit a temperature for any classifier with labelled photos, by a logistic regression that stands in for it.
 
     The temperature of the logistic regression is fitted on labelled photos that it judged out of fold. It would not do
     for another classifier, and to fit that one five times more may take minutes. So both judge photos without a label,
     and the classifier gets the temperature that brings it nearest to the adjusted logistic regression (our derivation;
-    with `MLPClassifier`, as good as its own five fits).
+    with `MLPClassifier`, as good as its own five fits). A classifier that is a logistic regression stands in for itself
+    and gets its own temperature.
 
     Parameters
     ----------
@@ -163,6 +189,8 @@ def calibrate_out_of_fold(
         regression has to do.
     probabilities
         (m, n_classes), what the classifier makes of them, columns by class id.
+    logistic
+        As it was given to `out_of_fold_probabilities`.
 
     Returns
     -------
@@ -172,7 +200,7 @@ def calibrate_out_of_fold(
     own = calibrate(judged.probabilities[is_judged], targets[is_judged], "out of fold", groups[is_judged])
     if own.source == "nothing" or not len(candidates):
         return own
-    raw = logistic_probabilities(embeddings, targets, candidates, probabilities.shape[1])
+    raw = logistic_probabilities(embeddings, targets, candidates, probabilities.shape[1], logistic)
     return replace(own, temperature=temperature_like(probabilities, with_temperature(raw, own.temperature)))
 
 

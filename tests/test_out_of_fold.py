@@ -18,6 +18,7 @@ from camera_trap_al.out_of_fold import (
     logistic_probabilities,
     out_of_fold_probabilities,
     split_if_few,
+    stand_in,
 )
 
 
@@ -41,6 +42,29 @@ class TestOutOfFold:
             plain.fit(scaler.transform(embeddings[~is_in]), targets[~is_in])
             expected = plain.predict_proba(scaler.transform(embeddings[is_in]))
             np.testing.assert_allclose(found.probabilities[is_in], expected, atol=2e-3)
+
+    def test_a_logistic_regression_that_is_given_judges_as_it_is_and_stays_unfitted(self) -> None:
+        targets, groups = np.repeat(np.arange(3), 40), np.tile(np.arange(8), 15)
+        embeddings, given = made(targets, spread=3), LogisticRegression(C=0.01, class_weight={0: 5.0}, max_iter=5_000)
+        found = out_of_fold_probabilities(embeddings, targets, groups, 3, seed=1, n_folds=8, logistic=given)
+        assert not hasattr(given, "coef_")
+        for group in range(8):
+            is_in = groups == group
+            plain = LogisticRegression(C=0.01, class_weight={0: 5.0}, max_iter=5_000)
+            plain.fit(embeddings[~is_in], targets[~is_in])
+            np.testing.assert_allclose(found.probabilities[is_in], plain.predict_proba(embeddings[is_in]), atol=1e-5)
+
+    def test_the_stand_in_for_a_classifier_whose_classes_count_the_same_has_such_classes_too(self) -> None:
+        targets = np.array([0] * 30 + [1] * 10)
+        embeddings = made(targets, spread=5)
+        copies = np.repeat(np.arange(40), np.where(targets == 1, 3, 1))
+        scaler = StandardScaler().fit(embeddings)
+        # Weights of a mean of 1 are those of as many copies, if the penalty is that of 40 photos and not of 60.
+        plain = LogisticRegression(C=40 / 60, max_iter=5_000).fit(scaler.transform(embeddings[copies]), targets[copies])
+        found = logistic_probabilities(embeddings, targets, embeddings, 2, stand_in("balanced"))
+        np.testing.assert_allclose(found, plain.predict_proba(scaler.transform(embeddings)), atol=2e-3)
+        uneven = logistic_probabilities(embeddings, targets, embeddings, 2, stand_in())
+        assert np.abs(uneven - found).max() > 0.1
 
     def test_a_burst_that_is_one_group_does_not_help_to_know_itself(self) -> None:
         rng = np.random.default_rng(0)

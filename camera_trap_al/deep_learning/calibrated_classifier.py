@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from typing import Any, Self
 
+from sklearn.linear_model import LogisticRegression
+
 from camera_trap_al.calibration import Calibration, Source, calibrate, with_temperature
+from camera_trap_al.classifier import EmbeddingClassifier
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.embedding_table import EmbeddingTable
 from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
-from camera_trap_al.out_of_fold import calibrate_out_of_fold, out_of_fold_probabilities, split_if_few
+from camera_trap_al.out_of_fold import calibrate_out_of_fold, out_of_fold_probabilities, split_if_few, stand_in
 from camera_trap_al.pools import FloatArray, IndexArray, Role
 from camera_trap_al.predictions import Predictions
 from camera_trap_al.thresholds import Thresholds, find_thresholds
@@ -111,7 +114,15 @@ def _out_of_fold(
     embeddings, targets = fitted.scaler.transform(table.of(rows)), dataset.targets[rows]
     groups = split_if_few(dataset.groups(rows), dataset.pools.roles[rows] == Role.UNLABELLED)
     seed = int(config.generator("out of fold", 0).integers(2**31))
-    judged = out_of_fold_probabilities(embeddings, targets, groups, len(dataset.classes), seed)
+    logistic = _logistic_like(fitted.classifier)
+    judged = out_of_fold_probabilities(embeddings, targets, groups, len(dataset.classes), seed, logistic=logistic)
     some = candidates[:: max(1, len(candidates) // ENOUGH_CANDIDATES)]
     others = fitted.scaler.transform(table.of(some))
-    return calibrate_out_of_fold(judged, embeddings, targets, groups, others, fitted.classifier.probabilities(others))
+    probabilities = fitted.classifier.probabilities(others)
+    return calibrate_out_of_fold(judged, embeddings, targets, groups, others, probabilities, logistic)
+
+
+def _logistic_like(classifier: EmbeddingClassifier) -> Any:
+    """Give the classifier itself if it is a logistic regression, else the one that stands in for it."""
+    itself = classifier.estimator_
+    return itself if isinstance(itself, LogisticRegression) else stand_in(classifier.class_weight)

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
 
-from camera_trap_al.calibration import expected_calibration_error, with_temperature
+from camera_trap_al.calibration import expected_calibration_error, fit_temperature, with_temperature
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.calibrated_classifier import CalibratedClassifier
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
@@ -15,7 +17,7 @@ N_TRAIN, N_POOL, N_VALIDATION = 60, 400, 300
 PARAMS = {"max_iter": 300, "learning_rate_init": 0.01}
 
 
-def made(n_validation=N_VALIDATION, accept_error=0.05, seed=0):
+def made(n_validation=N_VALIDATION, accept_error=0.05, seed=0, classifier="mlp", params=PARAMS, class_weight=None):
     """Clouds that overlap, so that a network that knows 60 photos by heart is too sure of the others."""
     rng = np.random.default_rng(seed)
     roles = np.repeat([Role.TRAIN, Role.UNLABELLED, Role.VALIDATION], [N_TRAIN, N_POOL, n_validation]).astype(np.int8)
@@ -28,7 +30,13 @@ def made(n_validation=N_VALIDATION, accept_error=0.05, seed=0):
     table = EmbeddingTable(len(roles))
     rows = np.arange(len(roles))
     table.put(rows, embeddings, np.ones(len(roles), np.uint64), "network")
-    config = RunConfig(seed=1, classifier_params=PARAMS, accept_error=accept_error)
+    config = RunConfig(
+        seed=1,
+        classifier=classifier,
+        classifier_params=params,
+        class_weight=class_weight,
+        accept_error=accept_error,
+    )
     labelled, candidates = pools.labelled, pools.unlabelled
     fitted = FittedClassifier.fit(
         config, table.of(labelled), targets[labelled], table.of(candidates), len(CLASSES), {"network": "network"}
@@ -69,6 +77,31 @@ def test_without_validation_photos_labelled_ones_are_judged_out_of_fold_and_noth
     assert expected_calibration_error(calibrated, truth[others]) < expected_calibration_error(raw, truth[others])
     assert "no validation or audit photos" in model.thresholds.why_none
     assert set(model.decide(model.predict(others, table.of(others)))) == {""}
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+@pytest.mark.parametrize("classifier", ["logistic", LogisticRegression()], ids=["by name", "own"])
+def test_a_logistic_regression_is_judged_by_its_own_fits_out_of_fold(classifier, class_weight):
+    model, table, truth, pools = made(
+        0, classifier=classifier, params={"C": 30.0, "max_iter": 500}, class_weight=class_weight
+    )
+    rows = pools.labelled
+    embeddings = model.fitted.scaler.transform(table.of(rows))
+    # Seven cameras of three species are the groups, whichever folds they are dealt to.
+    groups = truth[rows] * 7 + rows % 7
+    probabilities = np.zeros((len(rows), 3), np.float32)
+    for train, test in StratifiedGroupKFold(5, shuffle=True, random_state=0).split(rows, truth[rows], groups):
+        plain = LogisticRegression(C=30.0, max_iter=500, class_weight=class_weight)
+        probabilities[test] = plain.fit(embeddings[train], truth[rows][train]).predict_proba(embeddings[test])
+    assert model.calibration.temperature == pytest.approx(fit_temperature(probabilities, truth[rows]), rel=0.15)
+
+
+@pytest.mark.parametrize("classifier", ["mlp", "mlp_fast"])
+def test_a_network_whose_classes_count_the_same_becomes_honest_without_validation_photos_too(classifier):
+    model, table, truth, pools = made(0, classifier=classifier, class_weight="balanced")
+    others = pools.unlabelled
+    raw, calibrated = model.fitted.probabilities(table.of(others)), model.probabilities(table.of(others))
+    assert expected_calibration_error(calibrated, truth[others]) < expected_calibration_error(raw, truth[others]) / 2
 
 
 def test_too_few_validation_photos_calibrate_and_decide_nothing():
