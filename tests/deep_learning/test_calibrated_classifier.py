@@ -17,14 +17,19 @@ N_TRAIN, N_POOL, N_VALIDATION = 60, 400, 300
 PARAMS = {"max_iter": 300, "learning_rate_init": 0.01}
 
 
-def made(n_validation=N_VALIDATION, accept_error=0.05, seed=0, classifier="mlp", params=PARAMS, class_weight=None):
+def made(
+    n_validation=N_VALIDATION, accept_error=0.05, seed=0, classifier="mlp", params=PARAMS, class_weight=None, n_audit=0
+):
     """Clouds that overlap, so that a network that knows 60 photos by heart is too sure of the others."""
     rng = np.random.default_rng(seed)
     roles = np.repeat([Role.TRAIN, Role.UNLABELLED, Role.VALIDATION], [N_TRAIN, N_POOL, n_validation]).astype(np.int8)
     truth = rng.integers(0, 3, len(roles))
     targets = np.where(roles == Role.UNLABELLED, UNLABELLED, truth)
     paths = [f"{CLASSES[truth[row]]}/camera_{row % 7}/{row}.jpg" for row in range(len(roles))]
-    pools = Pools(roles, targets, np.zeros(len(roles), np.bool_))
+    lots = np.full(len(roles), np.nan)
+    audit = slice(N_TRAIN, N_TRAIN + n_audit)  # the first unlabelled photos
+    lots[audit], targets[audit] = rng.random(n_audit), truth[audit]
+    pools = Pools(roles, targets, np.zeros(len(roles), np.bool_), audit_lots=lots)
     dataset = ExtendedImageFolder(Catalogue({}, CLASSES, paths, pools), image_cache="off")
     embeddings = (2 * np.eye(3, 6)[truth] + rng.normal(0, 1, (len(roles), 6))).astype(np.float32)
     table = EmbeddingTable(len(roles))
@@ -68,6 +73,22 @@ def test_accepted_photos_are_mostly_right_and_the_rest_is_not_accepted():
     assert wrong < (predictions.first != truth[pools.unlabelled]).mean()
 
 
+def test_without_validation_photos_a_hundred_audit_photos_make_confidence_true_and_give_thresholds():
+    model, table, truth, pools = made(0, accept_error=0.1, n_audit=150)
+    assert (model.calibration.source, model.calibration.n_photos) == ("audit", 150)
+    raw = model.fitted.probabilities(table.of(pools.audit))
+    assert model.calibration.temperature == pytest.approx(fit_temperature(raw, truth[pools.audit]))
+    assert (model.thresholds.source, model.thresholds.n_photos) == ("audit", 150)
+    assert "accept" in model.decide(model.predict(pools.unlabelled, table.of(pools.unlabelled)))
+
+
+def test_fewer_audit_photos_give_neither():
+    model, *_ = made(0, n_audit=99)
+    assert (model.calibration.source, model.calibration.n_photos) == ("out of fold", N_TRAIN)
+    why = "cannot be told from 99 audit photos; at least 100 are needed. Each round of labels brings more of them."
+    assert why in model.thresholds.why_none
+
+
 @pytest.mark.parametrize("n_validation", [0, 1])
 def test_without_validation_photos_labelled_ones_are_judged_out_of_fold_and_nothing_is_decided(n_validation):
     model, table, truth, pools = made(n_validation)
@@ -75,7 +96,8 @@ def test_without_validation_photos_labelled_ones_are_judged_out_of_fold_and_noth
     others = pools.unlabelled
     raw, calibrated = model.fitted.probabilities(table.of(others)), model.probabilities(table.of(others))
     assert expected_calibration_error(calibrated, truth[others]) < expected_calibration_error(raw, truth[others])
-    assert "no validation or audit photos" in model.thresholds.why_none
+    why = "cannot be told from 1 validation photos" if n_validation else "no validation or audit photos"
+    assert why in model.thresholds.why_none
     assert set(model.decide(model.predict(others, table.of(others)))) == {""}
 
 
