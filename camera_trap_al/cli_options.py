@@ -72,9 +72,11 @@ class FunctionOptions:
         self._groups = groups
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
-        """Add an option for each setting."""
+        """Add an option for each setting that can be typed: all but functions."""
         groups = {title: parser.add_argument_group(title) for title in self._groups}
         for setting in self.settings.values():
+            if setting.annotation is Any:
+                continue
             title = next(title for title, pattern in self._groups.items() if re.search(pattern, setting.name))
             option = groups[title].add_argument(_option(setting.name), **_how_to_read(setting))
             option.help = self._help(option)

@@ -16,7 +16,7 @@ SETTINGS = signature(run_active_learning).parameters
 
 # A setting belongs to the first group whose pattern is in its name.
 GROUPS = {
-    "photos and results": "_data$|output_dir|use_checkpoints|validate|predict_pool|refit|rebuild",
+    "photos and results": "_data$|output_dir|use_checkpoints|validate|predict_pool|refit|rebuild|audit|target_accuracy",
     "questions and labels": "label|^(new_)?classes$|^class_aliases$|request_rows|active_|candidate_pool",
     "the network": "embedding|pretrained|balanced|feat_dim|batchnorm|finetuning",
     "everything else": "",
@@ -24,7 +24,7 @@ GROUPS = {
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add an option for each setting."""
+    """Add an option for each setting that can be typed: all but `stop_when`, which is a function."""
     _options().add_to(parser)
 
 
