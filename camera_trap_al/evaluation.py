@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.metrics import precision_recall_fscore_support
@@ -16,7 +16,10 @@ from camera_trap_al.files import make_folder, written_aside
 from camera_trap_al.pools import FloatArray, IndexArray
 from camera_trap_al.predictions import Predictions, write_misclassified
 
-__all__ = ["ClassFigures", "Confusion", "EvaluationReport", "evaluate"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["ClassFigures", "Confusion", "EvaluationReport", "evaluate", "plot_confusion_matrix"]
 
 MOST_CONFUSED = 10  # pairs of classes that are listed
 INCHES_PER_CLASS = 0.5
@@ -269,7 +272,14 @@ def _check(true_ids: IndexArray, probabilities: FloatArray, classes: Sequence[st
 
 
 def _draw(report: EvaluationReport, path: Path) -> None:
-    """Draw the confusion matrix: a count in each cell that has one, coloured by its share of the true class."""
+    plot_confusion_matrix(report).savefig(path, format="png")
+
+
+def plot_confusion_matrix(report: EvaluationReport) -> "Figure":
+    """Draw the confusion matrix: a count in each cell that has one, coloured by its share of the true class.
+
+    The figure belongs to nobody: ``figure.savefig`` writes it, a notebook shows it.
+    """
     from matplotlib.figure import Figure  # not pyplot, whose state and backend belong to the user
 
     n_classes = len(report.conf_mat_classes)
@@ -289,4 +299,4 @@ def _draw(report: EvaluationReport, path: Path) -> None:
         colour = "black" if shares[row, column] > 0.5 else "white"
         count = f"{report.confusion_matrix[row, column]}"
         axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=size)
-    figure.savefig(path, format="png")
+    return figure

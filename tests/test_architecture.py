@@ -50,7 +50,7 @@ WITHIN = {
 HEAVY = {
     "torch": {"deep_learning", "export", "start_screen"},
     "torchvision": {"deep_learning"},
-    "matplotlib": {"evaluation"},
+    "matplotlib": {"evaluation", "report"},
     "onnx": {"deep_learning/network_graph", "model_graph", "export_problems", "inference"},
     "skl2onnx": {"model_graph"},
     "onnxruntime": {"inference"},

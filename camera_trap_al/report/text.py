@@ -1,4 +1,4 @@
-"""How the run is going, for people to look at."""
+"""The learning curve as lines of text, for a terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

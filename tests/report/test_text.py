@@ -1,4 +1,4 @@
-from camera_trap_al.report import BAR_WIDTH, learning_curve
+from camera_trap_al.report.text import BAR_WIDTH, learning_curve
 
 
 def test_the_curve_has_a_line_per_evaluation_with_a_bar_as_long_as_the_accuracy():
