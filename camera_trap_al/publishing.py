@@ -16,6 +16,7 @@ from camera_trap_al.interchange.recognitions import write_recognitions
 from camera_trap_al.predictions import PREDICTIONS_FILE, RECOGNITIONS_FILE, Predictions, write_predictions
 from camera_trap_al.progress import Progress
 from camera_trap_al.round_figures import labels_per_class, take_stock
+from camera_trap_al.run_report import write_report
 from camera_trap_al.run_store import Artefact, RunStore
 
 __all__ = ["publish", "publish_pool"]
@@ -59,6 +60,7 @@ def publish(env: ActiveLearningEnvironment, store: RunStore, seconds: Mapping[st
         publish_pool(env, store)
     elif env.config.predict_pool == "end" and len(env.candidates) and not env.why_finished():
         _publish_candidates(env, store)
+    write_report(env, store, report, progress)
     return progress
 
 

@@ -60,8 +60,8 @@ def render(data: ReportData) -> str:
 def _tiles(data: ReportData) -> Iterator[tuple[str, str]]:
     yield f"answers in {data.n_rounds:,} rounds", f"{data.n_answers:,}"
     yield "photos without a label", f"{data.n_unlabelled:,}"
-    measured = [point for point in data.rounds if point.get("accuracy") is not None]
-    if data.measured_on and measured:
+    measured = _measured(data)
+    if measured:
         interval = interval_of(measured[-1])
         within = f", {interval[0]:.1%} to {interval[1]:.1%}" if interval else ""
         yield f"accuracy on {data.measured_on} photos{within}", f"{measured[-1]['accuracy']:.1%}"
@@ -88,8 +88,14 @@ def _join(parts: Iterator[Raw]) -> Raw:
     return Raw("\n".join(parts))
 
 
+def _measured(data: ReportData) -> list[Mapping[str, Any]]:
+    """Give the rounds that were measured on what measures now; figures of other photos are no part of the curve."""
+    rounds = (point for point in data.rounds if point.get("measured_on", data.measured_on) == data.measured_on)
+    return [point for point in rounds if point.get("accuracy") is not None]
+
+
 def _curve(data: ReportData) -> Iterator[Raw]:
-    measured = [point for point in data.rounds if point.get("accuracy") is not None]
+    measured = _measured(data)
     if not measured:
         yield paragraph("How good the model is has not been measured: there are no photos with known labels for that.")
         return
@@ -163,7 +169,7 @@ def _asked(data: ReportData) -> Iterator[Raw]:
     if not data.asked:
         yield paragraph("Nothing was asked yet.")
         return
-    known = [photo for photo in data.asked if photo.guess is not None and photo.label is not None]
+    known = [photo for photo in data.asked if photo.guess is not None and photo.label in data.labels_per_class]
     of_them = "" if data.n_asked <= len(data.asked) else f" The first {len(data.asked)} of {data.n_asked:,} are shown."
     yield paragraph(
         f"The photos of round {data.asked_round}, in the order in which they were chosen by the strategy "

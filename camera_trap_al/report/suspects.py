@@ -56,4 +56,6 @@ def suspects(judged: OutOfFold, targets: IndexArray, at_most: int) -> IndexArray
     other = judged.probabilities[rows].argmax(axis=1)
     is_sure = judged.probabilities[rows, other] >= expected[other]
     found = rows[(other != targets[rows]) & is_sure]
-    return found[np.argsort(own[found], kind="stable")][:at_most]
+    order = np.argsort(own[found], kind="stable")[:at_most]
+    least_likely: IndexArray = found[order]
+    return least_likely
