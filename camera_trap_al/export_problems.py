@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from camera_trap_al.classifier import EmbeddingClassifier
+from camera_trap_al.calibration import with_temperature
+from camera_trap_al.classifier import EmbeddingClassifier, EmbeddingScaler
+from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
 from camera_trap_al.deep_learning.network_graph import OPSET
 from camera_trap_al.deep_learning.networks import architecture_names, n_parameters
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.files import size_told
-from camera_trap_al.model_graph import CLASSIFIER_OPSET, classifier_model
-from camera_trap_al.pools import FloatArray
+from camera_trap_al.model_graph import CLASSIFIER_OPSET, classifier_model, head_model
+from camera_trap_al.pools import FloatArray, IndexArray
 
 __all__ = ["find_export_problems"]
 
@@ -19,7 +21,10 @@ MOST_BYTES = 2**31 - 1  # of an ONNX file: the limit of protobuf, in which it is
 TRIAL_ROWS = 300  # enough for what wants many, such as a principal component analysis before the classifier
 TRIAL_CLASSES = (3, 2)  # some converters know one of the two cases only
 NEW_ROWS = 50
+GAPS = (0, 2)  # of the classes in one feature: those that cannot be told apart, and those that are told for sure
+TRIAL_TEMPERATURE = 1.5
 TOLERANCE = 1e-4  # of probabilities
+TOLERANCE_WITH_TEMPERATURE = 1e-3  # the power makes 1e-4 of the 1e-6 by which a sum of trees misses 0
 # With three classes, the interpreter of onnx computes it otherwise than onnxruntime and scikit-learn, which agree.
 MISJUDGED = {"SVMClassifier"}
 SHOWN = 200  # characters of what a converter says
@@ -84,22 +89,39 @@ def _classifier_problems(arguments: Mapping[str, Any]) -> list[str]:
 def _fault_of(trial: EmbeddingClassifier, n_features: int) -> str | None:
     rng = np.random.default_rng(0)
     try:
-        trial.fit(
-            rng.random((TRIAL_ROWS, n_features), np.float32), np.arange(TRIAL_ROWS) % trial.n_classes, progress=False
-        )
-        for opset in (CLASSIFIER_OPSET, OPSET):
-            model = classifier_model(trial, n_features, opset)
-            if not _agrees(model, trial, rng.random((NEW_ROWS, n_features), np.float32)):
+        for gap in GAPS:
+            trial.fit(*_made(rng, TRIAL_ROWS, n_features, trial.n_classes, gap), progress=False)
+            new, _ = _made(rng, NEW_ROWS, n_features, trial.n_classes, gap)
+            plain = [classifier_model(trial, n_features, opset) for opset in (CLASSIFIER_OPSET, OPSET)]
+            if not all(_agrees(model, new, trial.probabilities(new), TOLERANCE) for model in plain):
                 return "as ONNX it gives other probabilities"
+            if not _agrees(*_with_temperature(trial, new), TOLERANCE_WITH_TEMPERATURE):
+                return "as ONNX, with confidence adjusted, it gives other probabilities"
     except Exception as error:  # whatever a foreign estimator or converter raises means the same to the caller
         return str(error).strip().partition("\n")[0][:SHOWN] or type(error).__name__
     return None
 
 
-def _agrees(model: Any, classifier: EmbeddingClassifier, embeddings: FloatArray) -> bool:
+def _made(
+    rng: np.random.Generator, n: int, n_features: int, n_classes: int, gap: float
+) -> tuple[FloatArray, IndexArray]:
+    """Make embeddings and classes, which the first feature tells apart if `gap` is above 1."""
+    embeddings, targets = rng.random((n, n_features), np.float32), np.arange(n) % n_classes
+    embeddings[:, 0] += np.float32(gap) * targets
+    return embeddings, targets
+
+
+def _with_temperature(trial: EmbeddingClassifier, embeddings: FloatArray) -> tuple[Any, FloatArray, FloatArray]:
+    """Give the model that an export would hold behind its network, what it is given, and what it should give."""
+    scaler = EmbeddingScaler.fit(embeddings, normalize=False)
+    model = head_model(FittedClassifier(scaler, trial, {}), TRIAL_TEMPERATURE)
+    return model, embeddings, with_temperature(trial.probabilities(embeddings), TRIAL_TEMPERATURE)
+
+
+def _agrees(model: Any, embeddings: FloatArray, wanted: FloatArray, tolerance: float) -> bool:
     from onnx.reference import ReferenceEvaluator
 
     if MISJUDGED.intersection(node.op_type for node in model.graph.node):
         return True
-    _, probabilities = ReferenceEvaluator(model).run(None, {"embeddings": embeddings})
-    return bool(np.allclose(probabilities, classifier.probabilities(embeddings), rtol=0, atol=TOLERANCE))
+    *_, probabilities = ReferenceEvaluator(model).run(None, {model.graph.input[0].name: embeddings})
+    return bool(np.allclose(probabilities, wanted, rtol=0, atol=tolerance))

@@ -131,14 +131,17 @@ def _answer_model(labelled: IndexArray, n_classes: int, temperature: float) -> A
     """Bring the columns of the labelled classes to their places among all classes, calibrated."""
     places = np.zeros((len(labelled), n_classes), np.float32)
     places[np.arange(len(labelled)), labelled] = 1
-    constants: dict[str, NDArray[Any]] = {"answer_places": places}
+    low, high = np.array(0, np.float32), np.array(1, np.float32)
+    constants: dict[str, NDArray[Any]] = {"answer_places": places, "answer_low": low, "answer_high": high}
     calibration, last = "", "answer_plain"
     if temperature != 1:
         calibration, last = CALIBRATION, "answer_calibrated"
         constants |= {"answer_columns": np.array([1]), "answer_exponent": np.array(1 / temperature, np.float32)}
     return _parsed(
         f"answer (float[n, {len(labelled)}] answer_in) => (float[n, {n_classes}] probabilities) {{"
-        f"    answer_plain = Cast <to = 1> (answer_in)"  # to float32, which most classifiers give already
+        f"    answer_float = Cast <to = 1> (answer_in)"  # which most classifiers give already
+        # Sums of trees end a little below 0 or above 1 in onnxruntime, and a power of less than 0 is NaN.
+        f"    answer_plain = Clip (answer_float, answer_low, answer_high)"
         f"    {calibration}"
         f"    probabilities = MatMul ({last}, answer_places)"
         "}",

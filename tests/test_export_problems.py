@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from onnx import numpy_helper
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -9,11 +10,12 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
-from camera_trap_al import run_active_learning
+from camera_trap_al import export_problems, run_active_learning
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.export_problems import find_export_problems
+from camera_trap_al.model_graph import head_model
 
 N_FEATURES = 8
 
@@ -73,6 +75,23 @@ def test_estimator_that_cannot_be_exported_is_refused(estimator, params):
         classifier=estimator, classifier_params=params
     )
     assert "classifier" in problem
+
+
+def test_estimator_whose_powers_are_no_numbers_is_refused(monkeypatch):
+    """Nothing but the bounds of the graph keeps a sum of 30 trees from ending at -3.6e-7 in the interpreter of onnx."""
+    forest = RandomForestClassifier(30)
+    assert find_export_problems(arguments(forest)) == []
+
+    def without_bounds(*args):
+        model = head_model(*args)
+        for each in model.graph.initializer:
+            if each.name == "answer_low":
+                each.CopyFrom(numpy_helper.from_array(np.array(-1, np.float32), each.name))
+        return model
+
+    monkeypatch.setattr(export_problems, "head_model", without_bounds)
+    (problem,) = find_export_problems(arguments(forest))
+    assert "with confidence adjusted, it gives other probabilities" in problem
 
 
 def problems_of_config(**arguments):

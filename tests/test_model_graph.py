@@ -84,6 +84,22 @@ def test_classifier_whose_classes_count_the_same_is_converted_too(name, labelled
     np.testing.assert_allclose(answers(head_model(both, 1), embeddings()), both.probabilities(embeddings()), atol=1e-4)
 
 
+@pytest.mark.parametrize("temperature", [1, 0.5, 1.5])
+@pytest.mark.parametrize("n_trees", [20, 60])
+def test_trees_that_are_sure_give_probabilities_from_0_to_1(n_trees, temperature):
+    """These sums of trees end at -1.2e-7 and -3.6e-7 in onnxruntime, of which a power is NaN; scikit-learn gives 0."""
+    rng = np.random.default_rng(0)
+    known, targets = rng.random((300, N_FEATURES), np.float32), np.arange(300) % 2
+    known[:, 0] += 2 * targets
+    classifier = EmbeddingClassifier(RandomForestClassifier(n_trees), seed=0, n_classes=2)
+    scaler = EmbeddingScaler.fit(known, normalize=True)
+    both = FittedClassifier(scaler, classifier.fit(scaler.transform(known), targets, progress=False), {})
+    probabilities = answers(head_model(both, temperature), known)
+    assert probabilities.min() >= 0 and probabilities.max() <= 1
+    # A sum of trees misses 0 by up to 1e-6, and the power 1 / 1.5 of that is 1e-4.
+    np.testing.assert_allclose(probabilities, calibrated(both.probabilities(known), temperature), atol=2e-4)
+
+
 def test_a_low_temperature_decides_between_hundreds_of_classes():
     """With 400 classes no probability is much above 1/400, and its 50th power is nothing in float32."""
     rng = np.random.default_rng(0)
