@@ -88,7 +88,7 @@ def full_size_photos(folder: Path, copies: int) -> Path:
 
 def rate(photos: PhotoSet, network: Network) -> float:
     """Give the photos per second from files to answers."""
-    classification = Classification(network, BATCH, decoding_threads(0))
+    classification = Classification(network, BATCH, decoding_threads(0), Path("export"))
     start = time.perf_counter()
     n_answers = sum(len(answers) for answers in classification.answers(photos))
     return n_answers / (time.perf_counter() - start)

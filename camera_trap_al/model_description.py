@@ -1,5 +1,6 @@
 """``model.json``: what an exported model is, for people and for the programs that apply it."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -128,13 +129,31 @@ class ModelDescription:
         """
         _check_is_there(path)
         with _told(path):
-            is_the_one = sha256_of(path) == sha256
-        if not is_the_one:
-            raise unusable(
-                path,
-                f"this is not the file that {DESCRIPTION_FILE} beside it describes: one of the two is damaged, or they "
-                "are from different exports",
-            )
+            found = sha256_of(path)
+        _check_is_the_one(path, found, sha256)
+
+    def read_file(self, path: Path, sha256: str) -> bytes:
+        """Read a file of the export, once: a run that goes on may write it anew at any time; errors as `check_file`."""
+        _check_is_there(path)
+        with _told(path):
+            content = path.read_bytes()
+        _check_is_the_one(path, hashlib.sha256(content).hexdigest(), sha256)
+        return content
+
+    def read_part(self, folder: Path, name: str) -> bytes:
+        """Read one of the `parts`; errors as `check_file`, and if this does not describe it."""
+        if name not in self.parts:
+            raise unusable(folder / DESCRIPTION_FILE, f"it does not say which file {name} belongs to this export")
+        return self.read_file(folder / name, self.parts[name])
+
+
+def _check_is_the_one(path: Path, found: str, sha256: str) -> None:
+    if found != sha256:
+        raise unusable(
+            path,
+            f"this is not the file that {DESCRIPTION_FILE} beside it describes: a run has written the export anew in "
+            "the meantime (then do the same again), one of the two is damaged, or they are from different exports",
+        )
 
 
 def unusable(path: Path, why: str) -> CheckpointError:

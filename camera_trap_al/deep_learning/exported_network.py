@@ -1,5 +1,6 @@
 """The network of an export, loaded again to embed photos."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,8 @@ def load_exported_network(
     """
     chosen = choose_device(device)
     net = _read_network(folder / EXPORTED_NETWORK, description).to(chosen).eval()
-    normalisation = Normalisation(_read_array(folder / PIXEL_MEAN), _read_array(folder / PIXEL_STD), chosen)
+    mean, std = (_read_array(folder, name, description) for name in (PIXEL_MEAN, PIXEL_STD))
+    normalisation = Normalisation(mean, std, chosen)
 
     def embed(images: ImageArray) -> FloatArray:
         with full_precision(), torch.inference_mode():
@@ -62,9 +64,9 @@ def load_exported_network(
 
 
 def _read_network(path: Path, description: ModelDescription) -> EmbeddingNet:
-    description.check_file(path, description.network["sha256"])
+    content = description.read_file(path, description.network["sha256"])
     try:
-        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        saved: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         with torch.random.fork_rng(devices=[]):  # layers are made with random weights
             net = EmbeddingNet(saved["arch_name"], saved["feat_dim"], init_weights=False)
         weights = saved["embedding_model_state_dict"].items()
@@ -79,11 +81,12 @@ def _read_network(path: Path, description: ModelDescription) -> EmbeddingNet:
     return net
 
 
-def _read_array(path: Path) -> Any:
+def _read_array(folder: Path, name: str, description: ModelDescription) -> Any:
+    content = description.read_part(folder, name)
     try:
-        return np.load(path)
+        return np.load(io.BytesIO(content))
     except (OSError, ValueError, EOFError) as error:
-        raise unusable(path, f"the file cannot be loaded ({error})") from error
+        raise unusable(folder / name, f"the file cannot be loaded ({error})") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from camera_trap_al.exceptions import DataError
 from camera_trap_al.images import ImageArray, Squeeze, read_crops, read_photo
 from camera_trap_al.inference.networks import Network
 from camera_trap_al.inference.photos import PhotoToClassify
+from camera_trap_al.model_description import unusable
 from camera_trap_al.parallel import mapped_ahead
 from camera_trap_al.predictions import Predictions
 
@@ -75,6 +77,8 @@ class Classification:
         Images that it is given at once.
     threads
         How many photos are decoded side by side.
+    export
+        The folder that the model is from.
     padding
         By which share of its sides a box is enlarged, on each side.
     squeeze
@@ -84,6 +88,7 @@ class Classification:
     network: Network
     batch_size: int
     threads: int
+    export: Path
     padding: float = 0.1
     squeeze: Squeeze = field(default_factory=squeeze_of_training)
 
@@ -92,6 +97,11 @@ class Classification:
 
         Memory does not grow with the number of photos, but with the number of boxes in one. A photo that cannot be read
         is answered with the reason.
+
+        Raises
+        ------
+        CheckpointError
+            If the model answers with what are no numbers.
         """
         waiting: list[DecodedPhoto] = []
         n_images = 0
@@ -136,6 +146,12 @@ class Classification:
         images = np.concatenate(images_of_photos)
         starts = range(0, len(images), self.batch_size)
         probabilities = np.concatenate([self.network(images[start : start + self.batch_size]) for start in starts])
+        if not np.isfinite(probabilities).all():
+            raise unusable(
+                self.export,
+                "for some photos its probabilities are no numbers. Its training diverged, or an earlier version of "
+                "camera_trap_al exported a classifier of trees; nothing was predicted for these photos",
+            )
         end = 0
         for of_photo in images_of_photos:
             begin, end = end, end + len(of_photo)

@@ -1,5 +1,6 @@
 """The exported model as a function of photos, run by onnxruntime or by torch."""
 
+import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from camera_trap_al.exceptions import CheckpointError, ConfigError
-from camera_trap_al.files import read_arrays
 from camera_trap_al.images import ImageArray
 from camera_trap_al.model_description import DESCRIPTION_FILE, MODEL_FILE, ModelDescription, unusable
 from camera_trap_al.pools import FloatArray
@@ -43,10 +43,11 @@ def onnxruntime_network(folder: Path, description: ModelDescription, device: str
     ConfigError
         If onnxruntime has no such device.
     CheckpointError
-        If the file is no such model, or its classes are not those of ``model.json``.
+        If the file is not the one that `description` is of, or no such model, or its classes are not those of
+        ``model.json``.
     """
     path = folder / MODEL_FILE
-    session = onnxruntime_session(path, device, threads)
+    session = onnxruntime_session(description.read_file(path, description.model["sha256"]), path, device, threads)
     (given, *more_inputs), (wanted, *more_outputs) = session.get_inputs(), session.get_outputs()
     if more_inputs or more_outputs or (given.name, wanted.name) != ("images", "probabilities"):
         raise unusable(path, "this is no model that turns images into probabilities")
@@ -79,15 +80,15 @@ def torch_network(folder: Path, description: ModelDescription, device: str | Non
             "engine='onnxruntime' gives the same answers without it."
         ) from error
 
-    for name, sha256 in description.parts.items():
-        description.check_file(folder / name, sha256)
     embed = load_exported_network(folder, description, device)
-    scaler = _read_scaler(folder / SCALER_FILE)
-    session = onnxruntime_session(folder / CLASSIFIER_FILE, "cpu")
+    scaler = _scaler(description.read_part(folder, SCALER_FILE), folder / SCALER_FILE)
+    path = folder / CLASSIFIER_FILE
+    session = onnxruntime_session(description.read_part(folder, CLASSIFIER_FILE), path, "cpu")
     labelled = [description.classes.index(name) for name in description.labelled_classes]
 
     def network(images: ImageArray) -> FloatArray:
         of_labelled = session.run(None, {"embeddings": scaler.transform(embed(images))})[1]
+        of_labelled = np.clip(of_labelled, 0, 1)  # onnxruntime's sums of trees end a little below 0 or above 1
         probabilities = np.zeros((len(images), len(description.classes)), np.float32)
         probabilities[:, labelled] = with_temperature(of_labelled, description.calibration["temperature"])
         return probabilities
@@ -95,11 +96,11 @@ def torch_network(folder: Path, description: ModelDescription, device: str | Non
     return network
 
 
-def onnxruntime_session(path: Path, device: str | None, threads: int = 0) -> Any:
-    """Load an ONNX model; nothing but this file is read, whatever the file says."""
+def onnxruntime_session(content: bytes, path: Path, device: str | None, threads: int = 0) -> Any:
+    """Load the ONNX model in `content`, which was read from `path`; nothing else is read, whatever the model says."""
     import onnxruntime
 
-    content = _self_contained(path)
+    _check_self_contained(content, path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors; the warnings are for people who write graphs
@@ -114,21 +115,21 @@ def onnxruntime_session(path: Path, device: str | None, threads: int = 0) -> Any
         raise _damaged(path, error) from error
 
 
-def _read_scaler(path: Path) -> Any:
+def _scaler(content: bytes, path: Path) -> Any:
     from camera_trap_al.classifier import EmbeddingScaler
 
     try:
-        return EmbeddingScaler.from_arrays(read_arrays(path))
-    except (OSError, ValueError) as error:  # DataError, of a scaler that lacks something, is a ValueError
+        with np.load(io.BytesIO(content)) as saved:
+            return EmbeddingScaler.from_arrays(dict(saved))
+    except Exception as error:  # numpy raises the errors of zipfile, and others, for each thing that can be wrong
         raise _damaged(path, error) from error
 
 
-def _self_contained(path: Path) -> bytes:
-    """Read an ONNX file that refers to no other file: such a reference could lead to any file of this computer."""
+def _check_self_contained(content: bytes, path: Path) -> None:
+    """Refuse an ONNX model that refers to another file: such a reference could lead to any file of this computer."""
     from onnx import ModelProto, TensorProto
 
     try:
-        content = path.read_bytes()
         model = ModelProto.FromString(content)
     except Exception as error:  # protobuf raises an error of its own
         raise _damaged(path, error) from error
@@ -139,7 +140,6 @@ def _self_contained(path: Path) -> bytes:
             "this file unless you know who made it.",
             path,
         )
-    return content
 
 
 def _parts(message: Any) -> Iterator[Any]:

@@ -153,7 +153,7 @@ def _classify_here(
 ) -> None:
     network = LOADERS[settings.engine](settings.export_folder, description, settings.device)
     threads = decoding_threads(settings.num_workers)
-    classification = Classification(network, settings.batch_size, threads, settings.padding)
+    classification = Classification(network, settings.batch_size, threads, settings.export_folder, settings.padding)
     with (
         tqdm(total=len(photos), initial=len(photos) - len(missing), desc="Classifying", unit="photo", delay=1) as bar,
         closing(classification.answers(photos[at] for at in missing)) as batches,

@@ -41,8 +41,9 @@ class PartitionWorker:
     """
 
     def __init__(self, settings: PredictionSettings, description: ModelDescription) -> None:
-        network = onnxruntime_network(settings.export_folder, description, settings.device, threads=1)
-        self._classification = Classification(network, settings.batch_size, _cpus(settings), settings.padding)
+        export = settings.export_folder
+        network = onnxruntime_network(export, description, settings.device, threads=1)
+        self._classification = Classification(network, settings.batch_size, _cpus(settings), export, settings.padding)
 
     def __call__(self, partition: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
         """Give the columns of the answers to the photos of a partition."""

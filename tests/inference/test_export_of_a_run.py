@@ -1,16 +1,23 @@
 """What a run exported, applied to the photos that it predicted itself."""
 
+import builtins
 import csv
+import io
 import json
+import shutil
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from camera_trap_al import predict, run_active_learning
 from camera_trap_al.exceptions import CheckpointError, ConfigError
-from camera_trap_al.images import squeeze
+from camera_trap_al.files import sha256_of
+from camera_trap_al.images import read_photo, squeeze
 from camera_trap_al.inference.networks import onnxruntime_network, torch_network
 from camera_trap_al.model_description import ModelDescription
 
@@ -107,9 +114,51 @@ def test_what_the_export_says_of_itself(a_run):
     assert "at least 100 are needed" in description.thresholds["why_none"]
     metrics = json.loads((run / "test_results" / "train_set_size_10" / "metrics.json").read_text())
     assert metrics["temperature"] == description.calibration["temperature"]
-    assert (
-        0 <= metrics["expected_calibration_error"] <= 1 and 0 <= metrics["expected_calibration_error_calibrated"] <= 1
+    assert metrics["expected_calibration_error"] == description.calibration["ece_before"]
+    assert metrics["expected_calibration_error_calibrated"] == description.calibration["ece_after"]
+
+
+def test_the_calibration_error_is_that_of_the_validation_photos_without_a_temperature(a_run):
+    """By the definition of Guo et al. [2017], with what model.onnx says of the photos, the temperature taken back."""
+    run, unlabelled = a_run
+    description = ModelDescription.read(run / "export")
+    photos = sorted((unlabelled.parent / "validation").rglob("*.jpg"))
+    network = onnxruntime_network(run / "export", description, "cpu")
+    powers = network(np.stack([read_photo(photo, squeeze) for photo in photos])) ** np.float64(
+        description.calibration["temperature"]
     )
+    plain = powers / powers.sum(axis=1, keepdims=True)
+    error = 0.0
+    for low in range(15):
+        of_bin = [at for at, row in enumerate(plain) if low / 15 < row.max() <= (low + 1) / 15]
+        right = [description.classes[plain[at].argmax()] == photos[at].parent.name for at in of_bin]
+        error += abs(sum(right) - sum(plain[at].max() for at in of_bin)) / len(photos)
+    assert 1e-3 < error < 1  # otherwise the test shows little
+    assert description.calibration["ece_before"] == pytest.approx(error, abs=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1, 1.5])
+def test_the_torch_engine_bounds_what_a_classifier_of_trees_answers(a_run, tmp_path, temperature):
+    """Sums of trees end a little below 0 and above 1 in onnxruntime; a power of less than 0 is NaN."""
+    run, _ = a_run
+    export = Path(shutil.copytree(run / "export", tmp_path / "export"))
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 15]>
+        trees (float[n, 8] embeddings) => (float[m] label, float[one, two] probabilities)
+        {
+            label = Constant<value_floats = [1.0]>()
+            probabilities = Constant<value = float[1, 2] {-1.1920929e-7, 1.0000001}>()
+        }"""
+    )
+    (export / "classifier.onnx").write_bytes(model.SerializeToString())
+    description = ModelDescription.read(export)
+    description = replace(
+        description,
+        parts={**description.parts, "classifier.onnx": sha256_of(export / "classifier.onnx")},
+        calibration={**description.calibration, "temperature": temperature},
+    )
+    images = np.zeros((1, 256, 256, 3), np.uint8)
+    assert torch_network(export, description, "cpu")(images).tolist() == [[0, 1, 0]]
 
 
 @pytest.mark.parametrize(
@@ -137,6 +186,38 @@ def test_the_torch_engine_tells_a_missing_or_foreign_file(a_run, tmp_path, name,
     with pytest.raises(CheckpointError, match=name):
         predict(export, photos, engine="torch")
     predict(export, photos)  # model.onnx needs none of them
+
+
+@pytest.mark.parametrize("load", [onnxruntime_network, torch_network])
+def test_each_file_is_read_once_so_that_what_was_checked_is_what_is_used(a_run, monkeypatch, load):
+    """A run that goes on writes its export anew each round, so at any time between two looks at a file."""
+    run, _ = a_run
+    description = ModelDescription.read(run / "export")
+    read = []
+    for module in (io, builtins):
+        really = module.open
+        opens = lambda file, *args, really=really, **rest: (read.append(str(file)), really(file, *args, **rest))[1]  # noqa: E731
+        monkeypatch.setattr(module, "open", opens)
+    load(run / "export", description, "cpu")
+    monkeypatch.undo()
+    times = Counter(Path(file).name for file in read if Path(file).parent == run / "export")
+    of_the_parts = {*description.parts, "embedding_model_weights.pt"}
+    assert times == dict.fromkeys({"model.onnx"} if load is onnxruntime_network else of_the_parts, 1)
+
+
+def test_the_torch_engine_tells_a_part_that_was_written_anew_after_the_description_was_read(a_run, tmp_path):
+    run, _ = a_run
+    export = Path(shutil.copytree(run / "export", tmp_path / "export"))
+    description = ModelDescription.read(export)
+    for name in description.parts:
+        content = (export / name).read_bytes()
+        (export / name).write_bytes(changed(content))
+        with pytest.raises(CheckpointError, match=rf"{name}: this is not the file"):
+            torch_network(export, description, "cpu")
+        (export / name).write_bytes(content)
+    without = {name: sha256 for name, sha256 in description.parts.items() if name != "classifier.onnx"}
+    with pytest.raises(CheckpointError, match=r"model\.json: it does not say which file classifier\.onnx belongs"):
+        torch_network(export, replace(description, parts=without), "cpu")
 
 
 def test_a_device_that_torch_does_not_know_is_told(a_run):

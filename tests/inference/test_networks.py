@@ -1,15 +1,28 @@
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from camera_trap_al.exceptions import CheckpointError
+from camera_trap_al.files import sha256_of
 from camera_trap_al.inference.networks import onnxruntime_network, onnxruntime_session
 from camera_trap_al.model_description import MODEL_FILE, ModelDescription
 
 
 def even_images(*colours):
     return np.stack([np.full((256, 256, 3), colour, np.uint8) for colour in colours])
+
+
+def of_file(description, path):
+    """The description, as if it were of this model."""
+    return replace(description, model={**description.model, "sha256": sha256_of(path)})
+
+
+def description_of(other, export):
+    """What one export says of itself, as if it were of the model of another."""
+    return of_file(ModelDescription.read(export), other / MODEL_FILE)
 
 
 def test_probabilities_of_each_class_by_image(export, expected):
@@ -21,12 +34,12 @@ def test_probabilities_of_each_class_by_image(export, expected):
 def test_classes_in_another_order_are_told(export, write_model, tmp_path):
     other = write_model(tmp_path / "other", classes=("red", "none", "green", "blue"))
     with pytest.raises(CheckpointError, match=r"its classes are not those that model\.json names, or in another order"):
-        onnxruntime_network(other, ModelDescription.read(export), None)
+        onnxruntime_network(other, description_of(other, export), None)
 
 
 def test_classes_that_are_not_those_of_the_description_are_told(export, write_model, tmp_path):
     other = write_model(tmp_path / "other", classes=("blue", "green"), weights=np.zeros((3, 2), np.float32))
-    description = ModelDescription.read(export)
+    description = description_of(other, export)
     with pytest.raises(CheckpointError, match=r"2 classes apart, and model\.json names 4") as error:
         onnxruntime_network(other, description, None)
     assert error.value.path == other / MODEL_FILE
@@ -36,7 +49,14 @@ def test_classes_that_are_not_those_of_the_description_are_told(export, write_mo
 def test_a_file_that_is_no_model_is_told(export, content):
     description = ModelDescription.read(export)
     (export / MODEL_FILE).write_bytes(content)
-    with pytest.raises(CheckpointError, match=MODEL_FILE):
+    with pytest.raises(CheckpointError, match=rf"{MODEL_FILE}: the file cannot be loaded"):
+        onnxruntime_network(export, of_file(description, export / MODEL_FILE), None)
+
+
+def test_a_model_that_a_run_wrote_anew_after_its_description_was_read_is_told(export, write_model):
+    description = ModelDescription.read(export)
+    write_model(export, weights=np.eye(3, 4, dtype=np.float32))  # with a model.json that is of it
+    with pytest.raises(CheckpointError, match=r"a run has written the export anew in the meantime \(then do the same"):
         onnxruntime_network(export, description, None)
 
 
@@ -51,7 +71,7 @@ def test_a_model_of_something_else_is_told(export, tmp_path):
     description = ModelDescription.read(export)
     (export / MODEL_FILE).write_bytes(model.SerializeToString())
     with pytest.raises(CheckpointError, match="no model that turns images into probabilities"):
-        onnxruntime_network(export, description, None)
+        onnxruntime_network(export, of_file(description, export / MODEL_FILE), None)
 
 
 def elsewhere(values, name, location):
@@ -90,6 +110,5 @@ def test_a_model_that_has_other_files_read_is_refused_unread(export, tmp_path, m
     monkeypatch.chdir(tmp_path)
     model = onnx.load(export / MODEL_FILE, load_external_data=False)
     hide(model, elsewhere(weights, "weights", "secret"))
-    (export / MODEL_FILE).write_bytes(model.SerializeToString())
     with pytest.raises(CheckpointError, match="other files"):
-        onnxruntime_session(export / MODEL_FILE, None)
+        onnxruntime_session(model.SerializeToString(), export / MODEL_FILE, None)

@@ -148,6 +148,14 @@ def test_classes_that_were_written_over_are_told_also_if_nothing_is_left_to_do(e
         predict(export, photos, output_dir=tmp_path / "out")
 
 
+def test_a_model_whose_answers_are_no_numbers_is_told_and_writes_no_table(export, photos, tmp_path, write_model):
+    diverged = write_model(tmp_path / "diverged", weights=np.full((3, 4), np.nan, np.float32))
+    with pytest.raises(CheckpointError, match="its probabilities are no numbers") as error:
+        predict(diverged, photos, output_dir=tmp_path / "out")
+    assert error.value.path == diverged
+    assert not (tmp_path / "out" / "predictions.csv").exists()
+
+
 def test_a_photo_that_is_replaced_while_it_is_looked_at_is_looked_at_again(
     export, photos, tmp_path, monkeypatch, write_photo
 ):
