@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
 
+from camera_trap_al.exceptions import DataError
 from camera_trap_al.interchange.megadetector import DetectedPhoto, DetectionFile
 
 __all__ = ["MatchedDetections", "PathChange", "match_detections"]
@@ -90,15 +91,17 @@ def match_detections(file: DetectionFile, photos: Sequence[str], folder: Path) -
     Paths may be written with ``/`` or ``\``, begin with ``./``, and have their accents in either form of Unicode. Paths
     that differ in case match if only one photo can be meant; where one matches exactly, it is taken.
 
-    If less than half of what could match does, the paths may be absolute, or relative to another folder: then one
-    beginning is looked for that is to be left out of all paths, or put before them. A beginning is taken
+    The paths may also be absolute, or relative to another folder: then one beginning is looked for that is to be left
+    out of all paths, or put before them. A beginning is taken
 
     - if it agrees with where `folder` lies or, to be put before, with where the file lies in it;
     - else if it ends with the name of `folder`, and half of the photos or entries, whichever are fewer, match with it;
     - else if nine in ten match with it,
 
     and if no other of its kind makes more than half as many match: so site 1 is not taken for site 2 where their
-    cameras count alike.
+    cameras count alike. Also at least as many must match with it as with the paths as they are; and unless it agrees
+    with the folders, at least twice as many. If the file lies in `folder`, and half of what could match does with its
+    paths as they are, no beginning is looked for.
 
     Parameters
     ----------
@@ -108,15 +111,24 @@ def match_detections(file: DetectionFile, photos: Sequence[str], folder: Path) -
         Paths relative to `folder`, separated by ``/``.
     folder
         Where the photos are now.
+
+    Raises
+    ------
+    DataError
+        If half of what could match does as it is, but with a beginning as many or more would, and nothing tells which
+        is meant.
     """
     written = [_tidy(entry.file) for entry in file.photos]
     change, claims = PathChange(), list(_claims(written, photos))
-    n_matching = len({photo for _, photo in claims})
-    if 2 * n_matching < min(len(written), len(photos)):
-        found = _find_change(written, photos, folder, file.path)
-        if found is not None and len(changed_claims := list(_claims(found[1], photos))) > len(claims):
-            change, claims = found[0], changed_claims
+    n_matching = _n_photos(claims)
+    found = _find_change(written, photos, n_matching, folder, file.path)
+    if found is not None and _n_photos(changed_claims := list(_claims(found[1], photos))) >= n_matching:
+        change, claims = found[0], changed_claims
     return _sorted_out(file, photos, claims, change)
+
+
+def _n_photos(claims: Sequence[tuple[int, str]]) -> int:
+    return len({photo for _, photo in claims})
 
 
 def _sorted_out(
@@ -178,18 +190,32 @@ def _unique(photos: Sequence[str], spell: Callable[[str], str]) -> dict[str, str
 
 
 def _find_change(
-    written: Sequence[str], photos: Sequence[str], folder: Path, file: Path
+    written: Sequence[str], photos: Sequence[str], n_matching: int, folder: Path, file: Path
 ) -> tuple[PathChange, list[str | None]] | None:
     """Find what to do to the paths of a file, first with their case and then without; give them changed too."""
+    place, home = _folded(str(folder.absolute())), _folded(str(file.absolute().parent))
+    if place == home and _is_half(n_matching, min(len(written), len(photos))):
+        return None
     for spell in (_composed, _folded):
         entries = [spell(path) for path in written]
         there = {spell(photo) for photo in photos}
         votes = _votes(set(entries), there)
-        place, home = _folded(str(folder.absolute())), _folded(str(file.absolute().parent))
-        change = _elected(votes, place, home, min(len(entries), len(there)))
+        votes[PathChange()] = n_matching
+        try:
+            change = _elected(votes, place, home, min(len(entries), len(there)))
+        except _InDoubt as doubt:
+            raise DataError(f"{file}: {doubt}", file) from None
         if change is not None:
             return change, [change(path) for path in entries]
     return None
+
+
+def _is_half(n_matching: int, n_possible: int) -> bool:
+    return 0 < n_possible <= 2 * n_matching
+
+
+class _InDoubt(Exception):
+    """As many paths match as they are as after a change, and nothing tells which is meant."""
 
 
 def _votes(entries: Collection[str], photos: Collection[str]) -> Counter[PathChange]:
@@ -211,30 +237,53 @@ def _parted(path: str) -> Iterator[tuple[str, str]]:
 
 
 def _elected(votes: Counter[PathChange], folder: str, home: str, n_possible: int) -> PathChange | None:
-    """Choose the change that agrees best with where the photos are; None if none is beyond doubt.
+    """Choose the change that agrees best with where the photos are; None if it is best to change nothing.
 
     Parameters
     ----------
     votes
-        How many paths each change makes match.
+        How many paths each change makes match, and how many match without a change.
     folder, home
         Where the photos are and where the detection file lies, absolute and folded.
     n_possible
         How many paths could match at most.
+
+    Raises
+    ------
+    _InDoubt
+        If half of the paths match without a change, and a change that may be meant makes as many match.
     """
+    unchanged = PathChange()
 
     def kind(change: PathChange) -> tuple[bool, int]:
         return _agrees(change, folder, home), _shared_tail(change.removed, folder)
 
     def is_enough(change: PathChange) -> bool:
         agrees, tail = kind(change)
+        if change == unchanged or votes[change] < votes[unchanged]:
+            return False
         return agrees or votes[change] >= n_possible * (WITH_ITS_NAME if tail else WITHOUT)
 
     best = max(filter(is_enough, votes), key=lambda change: (*kind(change), votes[change]), default=None)
     if best is None:
         return None
-    rivals = (n for other, n in votes.items() if other != best and kind(other) == kind(best))
-    return best if 2 * max(rivals, default=0) <= votes[best] else None
+    rivals = {each for each in votes if each != best and kind(each) == kind(best)} - {unchanged}
+    if not kind(best)[0]:
+        rivals.add(unchanged)
+    if 2 * max((votes[rival] for rival in rivals), default=0) <= votes[best]:
+        return best
+    if _is_half(votes[unchanged], n_possible):
+        raise _InDoubt(_doubt(best, votes))
+    return None
+
+
+def _doubt(change: PathChange, votes: Counter[PathChange]) -> str:
+    how = f'without "{change.removed}" at their beginning' if change.removed else f'with "{change.added}" before them'
+    return (
+        f"of its paths, {votes[PathChange()]} are of a photo as they are, and {votes[change]} are {how}; nothing tells "
+        "which photos are meant, and the boxes would be looked for in the wrong ones. Put the detection file into the "
+        "folder that its paths begin in, or make it anew for the folder of the photos."
+    )
 
 
 def _agrees(change: PathChange, folder: str, home: str) -> bool:

@@ -4,6 +4,7 @@ from unicodedata import normalize
 
 import pytest
 
+from camera_trap_al.exceptions import DataError
 from camera_trap_al.interchange.megadetector import DetectedPhoto, DetectionFile
 from camera_trap_al.interchange.megadetector_paths import MatchedDetections, PathChange, match_detections
 
@@ -183,11 +184,57 @@ def test_a_few_are_enough_with_a_beginning_that_agrees_with_where_the_folder_lie
     assert len(match(files, photos).by_photo) == 2
 
 
-@pytest.mark.parametrize("n", [5, 6])
-def test_nothing_is_changed_if_half_of_the_paths_match_as_they_are(n):
-    photos = [*(f"a/{each}.jpg" for each in range(n)), *(f"b/a/{each}.jpg" for each in range(10))]
-    matched = match([f"a/{each}.jpg" for each in range(10)], photos)
-    assert list(pairs(matched)) == photos[:n]
+def of_two_folders(n):
+    """The file has ten photos of a folder `a`; of these, `n` are in the one at the top, and ten in another in `b`."""
+    return [f"a/{each}.jpg" for each in range(10)], [
+        *(f"a/{each}.jpg" for each in range(n)),
+        *(f"b/a/{each}.jpg" for each in range(10)),
+    ]
+
+
+def test_a_beginning_is_taken_if_no_more_than_half_as_many_match_as_they_are():
+    files, photos = of_two_folders(5)
+    assert pairs(match(files, photos)) == {f"b/{file}": file for file in files}
+
+
+@pytest.mark.parametrize("n", [6, 10])
+def test_paths_that_may_be_meant_as_they_are_or_otherwise_are_refused(n):
+    """Boxes on the wrong photos would be worse than none."""
+    with pytest.raises(DataError, match=rf'{n} are of a photo as they are, and 10 are with "b/" before them') as error:
+        match(*of_two_folders(n))
+    assert error.value.path == Path("/elsewhere/md.json")
+
+
+@pytest.mark.parametrize("n", [5, 6, 10])
+def test_where_the_file_lies_tells_whether_paths_are_meant_as_they_are(n):
+    files, photos = of_two_folders(n)
+    assert list(pairs(match(files, photos, path=FOLDER / "md.json"))) == photos[:n]
+    assert list(pairs(match(files, photos, path=FOLDER / "b" / "md.json"))) == photos[n:]
+
+
+@pytest.mark.parametrize("n", [1, 9, 10])
+def test_paths_from_a_folder_above_are_not_taken_for_those_of_a_folder_within_that_is_called_alike(n):
+    """Photos in 2023 and in 2023/2023; the file was made for the folder above, as the place of the photos tells."""
+    photos = [*(f"{each}.jpg" for each in range(10)), *(f"2023/{each}.jpg" for each in range(n))]
+    files = [f"2023/{each}.jpg" for each in range(10)]
+    matched = match(files, photos)
+    assert pairs(matched) == {f"{each}.jpg": f"2023/{each}.jpg" for each in range(10)}
+    assert matched.change == PathChange(removed="2023/")
+    in_the_folder = match(files, photos, path=FOLDER / "md.json")
+    assert list(pairs(in_the_folder)) == (photos[10:] if n >= 5 else photos[:10])
+
+
+def test_paths_of_everything_are_meant_as_they_are_where_folders_repeat():
+    photos = [f"{'a/' * depth}{each}.jpg" for depth in range(5) for each in range(10)]
+    assert pairs(match(photos, photos)) == dict(zip(photos, photos, strict=True))
+
+
+def test_a_folder_within_that_ends_with_the_name_of_the_whole_does_not_speak_against_the_paths_as_they_are():
+    photos = [*(f"{each}.jpg" for each in range(10)), *(f"copy/2023/{each}.jpg" for each in range(10))]
+    files = [f"copy/2023/{each}.jpg" for each in range(10)]
+    with pytest.raises(DataError, match='10 are without "copy/2023/" at their beginning'):
+        match(files, photos)
+    assert list(pairs(match(files, photos, path=FOLDER / "md.json"))) == files
 
 
 def test_nothing_is_changed_if_less_would_match_then():
