@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
+from os.path import commonpath
 from pathlib import Path
 from typing import Any
 
@@ -184,10 +185,17 @@ def with_detections(photos: PhotoSet, file: DetectionFile, threshold: float) -> 
     Raises
     ------
     DataError
-        If no detection in the file is called an animal, or no entry is of one of the photos.
+        If no detection in the file is called an animal, it lists no photo, no entry is of one of the photos, or nothing
+        tells which photos are meant.
     """
+    if not file.content["images"]:
+        raise DataError(
+            f"{file.path}: the file lists no photo. Look whether the detector was given the folder of the photos, and "
+            "whether it came to its end.",
+            file.path,
+        )
     animals = file.category_ids()
-    matched = match_detections(file, photos.names, photos.root)
+    matched = _matched(photos, file)
     if not matched.by_photo and len(photos):
         raise DataError(f"{file.path}: none of its entries is of one of the photos. {matched}", file.path)
     logger.info("%s", matched)
@@ -200,6 +208,30 @@ def with_detections(photos: PhotoSet, file: DetectionFile, threshold: float) -> 
     for why, n_photos in Counter(doubts.values()).items():
         logger.warning("%d photos are not looked at, so that an animal in them is missed: %s", n_photos, why)
     return replace(photos, detections=chosen, doubts=doubts)
+
+
+def _matched(photos: PhotoSet, file: DetectionFile) -> MatchedDetections:
+    """Match the names of photos; absolute ones as paths relative to the folder that all of them are in."""
+    folder = _common_folder(photos)
+    if folder is None:
+        return match_detections(file, photos.names, photos.root)
+    names = {(photos.root / name).relative_to(folder).as_posix(): name for name in photos.names}
+    matched = match_detections(file, tuple(names), folder)
+    return replace(
+        matched,
+        by_photo={names[photo]: entry for photo, entry in matched.by_photo.items()},
+        without_entry=tuple(names[photo] for photo in matched.without_entry),
+    )
+
+
+def _common_folder(photos: PhotoSet) -> Path | None:
+    """Give the innermost folder that all photos are in; None if no name is absolute, or they are on several drives."""
+    if not any(Path(name).is_absolute() for name in photos.names):
+        return None
+    try:
+        return Path(commonpath([(photos.root / name).parent for name in photos.names]))
+    except ValueError:
+        return None
 
 
 def _doubts(file: DetectionFile, matched: MatchedDetections) -> Iterator[tuple[str, str]]:

@@ -104,6 +104,38 @@ def test_a_line_without_a_species_says_why(export, halves, detected, tmp_path, c
     assert "outside the photo" in line[2]
 
 
+@pytest.mark.parametrize("begins", ["D:\\field\\2027\\", "/mnt/nas/2027/", "{photos}/", ""])
+def test_a_list_of_absolute_paths_matches_as_the_folder_of_the_photos_does(export, halves, tmp_path, begins):
+    """The paths of the file are of another computer, of this one, or relative to the folder of the photos."""
+    Image.new("RGB", (40, 40), (0, 0, 255)).save(halves / "blue.jpg")
+    found = {"site/both.jpg": [detection(LEFT)], "site/green.jpg": [detection(LEFT)], "blue.jpg": []}
+    begins = begins.format(photos=halves)
+    content = {
+        "info": {"format_version": "1.4"},
+        "detection_categories": {"1": "animal"},
+        "images": [
+            {"file": begins + (name.replace("/", "\\") if "\\" in begins else name), "detections": each}
+            for name, each in found.items()
+        ],
+    }
+    (tmp_path / "md.json").write_text(json.dumps(content))
+    paths = [halves / name for name in ("site/both.jpg", "site/nothing.jpg", "blue.jpg", "site/green.jpg")]
+    frame = predict(export, paths, detections=tmp_path / "md.json", output_dir=tmp_path / "out")
+    assert frame["Species"].tolist() == ["red", "", "", "green"]
+    assert frame["why_no_species"].tolist() == [
+        "",
+        "the detection file has no entry of the photo",
+        "no animal was detected",
+        "",
+    ]
+    assert frame["RelativePath"].tolist()[2] == predict(export, paths)["RelativePath"].tolist()[2]
+
+
+def test_a_file_that_lists_no_photo_is_told(export, halves, detected):
+    with pytest.raises(DataError, match=r"md\.json: the file lists no photo"):
+        predict(export, halves, detections=detected())
+
+
 def test_detections_of_other_photos_are_told(export, halves, detected):
     with pytest.raises(DataError, match="none of its entries"):
         predict(export, halves, detections=detected(absent=[detection(LEFT)], gone=[]))
