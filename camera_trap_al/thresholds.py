@@ -104,7 +104,7 @@ class Thresholds:
     everywhere
         The thresholds for classes that have none of their own, found on the photos of these.
     of_class
-        By class name, for the classes that have.
+        By class name, for the classes that have; without a threshold for those that were never suggested.
     why_none
         If there are no thresholds, a sentence that says why; else "".
     """
@@ -197,8 +197,9 @@ def find_thresholds(
     least 30 photos reach, at most `wanted_error` of the photos are wrong. That no higher one may fail keeps chance from
     choosing among many thresholds the one that happens to look good. The threshold for a review is found likewise,
     among the photos that are not accepted, with half of them wrong. A class that was suggested for at least 30 photos
-    has thresholds of its own, from these photos alone. All other classes share theirs, from their photos together: how
-    often a common species is right says nothing about a rare one.
+    has thresholds of its own, from these photos alone. The rarer ones share theirs, from their photos together, of which
+    a threshold for a review needs 30 too: how often a common species is right says nothing about a rare one. A class
+    that was suggested for no photo has thresholds of its own that nothing reaches.
 
     Parameters
     ----------
@@ -239,8 +240,10 @@ def find_thresholds(
         classes[class_id]: _both(confidences[suggested == class_id], is_wrong[suggested == class_id], wanted_error)
         for class_id in np.flatnonzero(n_suggested >= FEWEST_OF_A_CLASS).tolist()
     }
+    never = {classes[class_id]: ClassThresholds() for class_id in np.flatnonzero(n_suggested == 0).tolist()}
     is_rare = (n_suggested < FEWEST_OF_A_CLASS)[suggested]
-    return replace(found, everywhere=_both(confidences[is_rare], is_wrong[is_rare], wanted_error), of_class=own)
+    shared = _both(confidences[is_rare], is_wrong[is_rare], wanted_error, FEWEST_ABOVE)
+    return replace(found, everywhere=shared, of_class=own | never)
 
 
 def _why_none(source: Source, n_photos: int) -> str:
@@ -262,13 +265,16 @@ def _why_none(source: Source, n_photos: int) -> str:
     return ""
 
 
-def _both(confidences: FloatArray, is_wrong: NDArray[np.bool_], wanted_error: float) -> ClassThresholds:
+def _both(
+    confidences: FloatArray, is_wrong: NDArray[np.bool_], wanted_error: float, fewest_in_review: int = 1
+) -> ClassThresholds:
     accept = _lowest(confidences, is_wrong, wanted_error, FEWEST_ABOVE)
     if accept is not None:
         is_left = confidences < accept.confidence
         confidences, is_wrong = confidences[is_left], is_wrong[is_left]
-    # A person looks in either case, so that here the few photos that may be left are enough.
-    review = _lowest(confidences, is_wrong, WRONG_IN_REVIEW, min(FEWEST_ABOVE, len(confidences)))
+    # A person looks in either case, so that the few photos of a class that may be left are enough.
+    fewest = max(fewest_in_review, min(FEWEST_ABOVE, len(confidences)))
+    review = _lowest(confidences, is_wrong, WRONG_IN_REVIEW, fewest)
     return ClassThresholds(accept=accept, review=review)
 
 

@@ -43,10 +43,12 @@ def lowest_by_hand(photos: list[tuple[float, bool]], most_wrong: float, fewest: 
     return lowest
 
 
-def both_by_hand(photos: list[tuple[float, bool]], wanted_error: float) -> list[tuple[float, int, int] | None]:
+def both_by_hand(
+    photos: list[tuple[float, bool]], wanted_error: float, fewest: int = 1
+) -> list[tuple[float, int, int] | None]:
     accept = lowest_by_hand(photos, wanted_error, 30)
     left = [photo for photo in photos if accept is None or photo[0] < accept[0]]
-    return [accept, lowest_by_hand(left, 0.5, min(30, len(left)))]
+    return [accept, lowest_by_hand(left, 0.5, max(fewest, min(30, len(left))))]
 
 
 def as_tuples(some: ClassThresholds) -> list[tuple[float, int, int] | None]:
@@ -68,9 +70,9 @@ def test_thresholds_equal_those_of_a_search_by_hand(n: int, seed: int, steps: in
         name: [(sure, wrong) for sure, class_id, wrong in photos if CLASSES[class_id] == name] for name in CLASSES
     }
     of_rare = [photo for some in by_class.values() if len(some) < 30 for photo in some]
-    assert as_tuples(thresholds.everywhere) == both_by_hand(of_rare, wanted)
+    assert as_tuples(thresholds.everywhere) == both_by_hand(of_rare, wanted, fewest=30)
     assert {name: as_tuples(each) for name, each in thresholds.of_class.items()} == {
-        name: both_by_hand(some, wanted) for name, some in by_class.items() if len(some) >= 30
+        name: both_by_hand(some, wanted) for name, some in by_class.items() if len(some) >= 30 or not some
     }
 
 
@@ -123,7 +125,7 @@ def test_classes_without_thresholds_of_their_own_share_those_of_their_photos() -
     targets = suggested.copy()
     targets[-1] = 0
     thresholds = find_thresholds(probabilities, targets, CLASSES, source="validation")
-    assert set(thresholds.of_class) == {CLASSES[2]}
+    assert set(thresholds.of_class) == {CLASSES[2], CLASSES[0]}  # no deer was suggested
     assert thresholds.everywhere.accept == Threshold(confidence=float(confidences[-1]), n_photos=40, n_wrong=1)
     just_enough = confidences[-1:]
     just_less = np.nextafter(just_enough, np.float32(0))
@@ -138,6 +140,29 @@ def test_a_rare_class_that_is_always_wrong_is_not_accepted_however_good_a_common
     thresholds = find_thresholds(probabilities, np.zeros(1000, np.int64), CLASSES[:2], source="validation")
     decisions = thresholds.decide(probabilities.max(axis=1), suggested)
     assert set(decisions[:971]) == {"accept"} and set(decisions[971:]) == {"label"}
+
+
+@pytest.mark.parametrize(("n_rare", "decision"), [(1, "label"), (29, "label"), (30, "review")])
+def test_a_review_of_rare_classes_rests_on_no_fewer_than_thirty_photos(n_rare: int, decision: str) -> None:
+    """300 boars, and rare foxes and bears of which every third is wrong."""
+    suggested = np.concatenate([np.full(300, 2), np.resize([1, 3], n_rare)])
+    probabilities = np.full((300 + n_rare, 4), 0.05, np.float32)
+    probabilities[np.arange(300 + n_rare), suggested] = 0.85
+    targets = suggested.copy()
+    targets[302::3] = 0
+    thresholds = find_thresholds(probabilities, targets, CLASSES, source="validation")
+    assert thresholds.decide(np.array([0.85], np.float32), np.array([1])).tolist() == [decision]
+
+
+def test_a_class_that_was_never_suggested_is_labelled_by_hand() -> None:
+    """Nothing is known of deer, however right the other classes are."""
+    suggested = np.repeat([1, 2, 3], [29, 29, 100])
+    probabilities = np.full((158, 4), 0.02, np.float32)
+    probabilities[np.arange(158), suggested] = 0.94
+    thresholds = find_thresholds(probabilities, suggested, CLASSES, source="audit")
+    for again in (thresholds, Thresholds.from_dict(json.loads(json.dumps(thresholds.to_dict())), CLASSES)):
+        decisions = again.decide(np.full(4, 0.99, np.float32), np.arange(4))
+        assert decisions.tolist() == ["label", "accept", "accept", "accept"]
 
 
 def test_two_wrong_of_the_surest_thirty_are_too_many_however_good_the_rest_is() -> None:
