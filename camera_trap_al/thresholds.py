@@ -197,9 +197,9 @@ def find_thresholds(
     least 30 photos reach, at most `wanted_error` of the photos are wrong. That no higher one may fail keeps chance from
     choosing among many thresholds the one that happens to look good. The threshold for a review is found likewise,
     among the photos that are not accepted, with half of them wrong. A class that was suggested for at least 30 photos
-    has thresholds of its own, from these photos alone. The rarer ones share theirs, from their photos together, of which
-    a threshold for a review needs 30 too: how often a common species is right says nothing about a rare one. A class
-    that was suggested for no photo has thresholds of its own that nothing reaches.
+    has thresholds of its own, from these photos alone. The rarer ones share theirs, from their photos together, of
+    which a threshold for a review needs 30 too: how often a common species is right says nothing about a rare one. A
+    class that was suggested for no photo has thresholds of its own that nothing reaches.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ from camera_trap_al.interchange.megadetector_paths import MatchedDetections, mat
 from camera_trap_al.photo_folders import NOT_TEXT, PHOTO_SUFFIXES, is_text, scan_folder
 from camera_trap_al.rules import answers_yes
 
-__all__ = ["Images", "PhotoSet", "PhotoToClassify", "find_photos", "with_detections"]
+__all__ = ["Images", "PhotoSet", "PhotoToClassify", "find_photos", "was_there", "with_detections"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,12 @@ class PhotoToClassify:
             return json.dumps([self.boxes, None, None])
         # Whole seconds: what copies and other file systems make of a time differs in its fractions.
         return json.dumps([self.boxes, status.st_size, int(status.st_mtime)])
+
+
+def was_there(asked: str) -> bool:
+    """Say whether the file was there when it was looked at, by what `PhotoToClassify.asked` gave then."""
+    _, size, _ = json.loads(asked)
+    return size is not None
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,19 @@ from camera_trap_al.inference.classification import Classification
 from camera_trap_al.inference.networks import onnxruntime_network, torch_network
 from camera_trap_al.inference.photos import Images, PhotoSet, find_photos, with_detections
 from camera_trap_al.inference.ray_data import classify_on_ray, need_ray, take_parts
-from camera_trap_al.inference.recognition_file import Recognitions
+from camera_trap_al.inference.recognition_file import Answers, Recognitions
 from camera_trap_al.inference.results import Results
 from camera_trap_al.inference.settings import PredictionSettings
-from camera_trap_al.inference.tables import UNREADABLE_FILE, AnswerTable, write_skipped, write_unreadable
-from camera_trap_al.interchange.megadetector import read_detections
+from camera_trap_al.inference.tables import (
+    PARQUET_FILE,
+    SKIPPED_FILE,
+    UNREADABLE_FILE,
+    AnswerTable,
+    remove_earlier,
+    write_skipped,
+    write_unreadable,
+)
+from camera_trap_al.interchange.megadetector import DetectionFile, read_detections
 from camera_trap_al.logs import run_logging, stage
 from camera_trap_al.model_description import ModelDescription
 from camera_trap_al.parallel import decoding_threads
@@ -98,8 +106,8 @@ def predict(
     CheckpointError
         If the export folder lacks a file, or its files are damaged or do not belong together.
     DataError
-        If there is no photo or none of them can be read, a file or folder cannot be read, or the results cannot be
-        written.
+        If there is no photo or none of them can be read (in a `shard`, the latter is only told), a file or folder
+        cannot be read, or the results cannot be written.
     """
     settings = PredictionSettings.from_arguments(dict(locals()))
     with run_logging():
@@ -117,15 +125,10 @@ def predict(
         with Results.open(settings.output_folder, settings.made_by(description)) as results:
             results.tell_others(photos)
             _classify_missing(settings, description, photos, results)
-            _tell_unreadable(photos, results, settings.output_folder)
-            if detections_file is not None and settings.output_folder is not None:
-                write_skipped(settings.output_folder, detections_file.skipped)
+            _tell_unreadable(photos, results, settings)
             if settings.output_folder is not None:
-                table.write(settings.output_folder, results.answers(photos))
                 recognitions = Recognitions(description, photos, detections_file)
-                recognitions.write(settings.output_folder, lambda: results.answers(photos))
-                if settings.engine == "ray":
-                    table.write_parquet(settings.output_folder, results.answers(photos))
+                _write(settings, lambda: results.answers(photos), table, recognitions, detections_file)
             return table.as_frame(results.answers(photos))
 
 
@@ -163,15 +166,37 @@ def _classify_here(
             bar.update(len(answers))
 
 
-def _tell_unreadable(photos: PhotoSet, results: Results, folder: Path | None) -> None:
+def _tell_unreadable(photos: PhotoSet, results: Results, settings: PredictionSettings) -> None:
     unreadable = [(answer.photo.name, answer.problem) for answer in results.answers(photos) if answer.problem]
-    if len(photos) and len(unreadable) == len(photos):
-        name, problem = unreadable[0]
-        raise DataError(f"None of {len(photos)} photos can be read. The first is {name}: {problem}", photos.root / name)
+    folder = settings.output_folder
     if folder is not None:
         write_unreadable(folder, unreadable)
-    if unreadable:
-        where = (
-            f"{folder / UNREADABLE_FILE} says why" if folder else f"the first is {unreadable[0][0]}: {unreadable[0][1]}"
-        )
-        logger.warning("%d of %d photos cannot be read and are left out; %s", len(unreadable), len(photos), where)
+    if not unreadable:
+        return
+    name, problem = unreadable[0]
+    if len(unreadable) == len(photos) and settings.shard is None:
+        raise DataError(f"None of {len(photos)} photos can be read. The first is {name}: {problem}", photos.root / name)
+    where = f"{folder / UNREADABLE_FILE} says why" if folder else f"the first is {name}: {problem}"
+    logger.warning("%d of %d photos cannot be read and are left out; %s", len(unreadable), len(photos), where)
+
+
+def _write(
+    settings: PredictionSettings,
+    answers: Answers,
+    table: AnswerTable,
+    recognitions: Recognitions,
+    detections: DetectionFile | None,
+) -> None:
+    """Write all tables of this call, and leave none of an earlier one."""
+    folder = settings.output_folder
+    assert folder is not None
+    if detections is not None:
+        write_skipped(folder, detections.skipped)
+    else:
+        remove_earlier(folder, SKIPPED_FILE)
+    table.write(folder, answers())
+    recognitions.write(folder, answers)
+    if settings.engine == "ray":
+        table.write_parquet(folder, answers())
+    else:
+        remove_earlier(folder, PARQUET_FILE)

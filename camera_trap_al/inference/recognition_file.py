@@ -1,6 +1,7 @@
 """``recognitions.json``: the answers for Timelapse and other programs that read MegaDetector's format."""
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 from camera_trap_al.inference.classification import Answer
@@ -11,7 +12,9 @@ from camera_trap_al.interchange.recognitions import add_classifications, write_r
 from camera_trap_al.model_description import ModelDescription
 from camera_trap_al.predictions import RECOGNITIONS_FILE, Predictions
 
-__all__ = ["Recognitions"]
+__all__ = ["Answers", "Recognitions"]
+
+TIME_FORMAT = "%Y-%m-%d %H:%M:%S"  # as MegaDetector writes it
 
 Answers = Callable[[], Iterator[Answer]]
 
@@ -64,7 +67,7 @@ class Recognitions:
             self._classes,
             (row for predictions in _read(answers) for row in predictions.class_ids),
             (row for predictions in _read(answers) for row in predictions.probabilities),
-            info=self._info,
+            info={**self._info, "classification_completion_time": f"{datetime.now():{TIME_FORMAT}}"},
         )
 
     def _classified(self, answers: Answers) -> Iterator[Detection]:

@@ -13,7 +13,7 @@ import numpy as np
 from camera_trap_al.exceptions import DataError, DiskFullError
 from camera_trap_al.files import make_folder
 from camera_trap_al.inference.classification import Answer
-from camera_trap_al.inference.photos import PhotoSet, PhotoToClassify
+from camera_trap_al.inference.photos import PhotoSet, PhotoToClassify, was_there
 from camera_trap_al.pools import IndexArray
 from camera_trap_al.predictions import Predictions
 
@@ -65,6 +65,7 @@ class Results:
 
     def __init__(self, db: sqlite3.Connection, made_by: Mapping[str, Any]) -> None:
         self._db = db
+        self._away: dict[str, str] = {}  # why photos cannot be found in this call that have an answer of an earlier one
         made = (json.dumps({"format_version": FORMAT_VERSION, **made_by}),)
         (n_others,) = db.execute("SELECT count(*) FROM models WHERE made_by != ?", made).fetchone()
         if db.execute("INSERT OR IGNORE INTO models (made_by) VALUES (?)", made).rowcount and n_others:
@@ -137,28 +138,45 @@ class Results:
     def _is_answered(self, photo: PhotoToClassify) -> bool:
         if photo.boxes == ():
             return True
+        asked = self._answered_as(photo.name)
+        return asked is not None and asked == photo.asked()
+
+    def _answered_as(self, name: str) -> str | None:
+        """Give what was looked at of a photo when it was answered; None if there is no answer."""
         find = "SELECT asked FROM answers WHERE model = ? AND name = ? AND problem IS NULL"
-        found = self._db.execute(find, (self._model, photo.name)).fetchone()
-        return found is not None and found[0] == photo.asked()
+        found = self._db.execute(find, (self._model, name)).fetchone()
+        return None if found is None else str(found[0])
 
     def add(self, answers: Iterable[Answer]) -> None:
         """Keep answers for good."""
         self.add_rows(map(as_row, answers))
 
     def add_rows(self, rows: Iterable[AnswerRow]) -> None:
-        """Keep answers that `as_row` has made rows of, for good."""
+        """Keep answers that `as_row` has made rows of, for good.
+
+        That a photo is not there replaces no answer of an earlier call, since its drive may come back; it is told in
+        this call alone.
+        """
         self._db.execute("BEGIN")
         self._db.executemany(
-            "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)", ((self._model, *row) for row in rows)
+            "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)",
+            ((self._model, *row) for row in rows if not self._is_away(row)),
         )
         self._db.execute("COMMIT")
+
+    def _is_away(self, row: AnswerRow) -> bool:
+        if row.problem is not None and not was_there(row.asked) and self._answered_as(row.name) is not None:
+            self._away[row.name] = row.problem
+            return True
+        self._away.pop(row.name, None)
+        return False
 
     def answers(self, photos: PhotoSet) -> Iterator[Answer]:
         """Give the answers to photos, in their order; a photo without boxes needs none and has an empty one."""
         find = "SELECT problem, class_ids, probabilities FROM answers WHERE model = ? AND name = ?"
         for photo in photos:
-            if photo.boxes == ():
-                yield Answer(photo, Predictions.join([]))
+            if photo.boxes == () or photo.name in self._away:
+                yield Answer(photo, Predictions.join([]), None if photo.boxes == () else self._away[photo.name])
             else:
                 problem, *blobs = self._db.execute(find, (self._model, photo.name)).fetchone()
                 yield Answer(photo, _restored(*blobs, n_rows=1 if photo.boxes is None else len(photo.boxes)), problem)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from camera_trap_al.exceptions import ConfigError
+from camera_trap_al.inference.results import RESULTS_FILE
+from camera_trap_al.inference.tables import TABLES
 from camera_trap_al.model_description import DESCRIPTION_FILE, ModelDescription
 from camera_trap_al.photo_folders import RUN_DATABASE
 from camera_trap_al.rules import (
@@ -49,6 +51,19 @@ def folder_for_results(value: Any) -> str | None:
     return None
 
 
+def _files_of_others(folder: Path | None) -> list[str]:
+    """Say which files would be replaced that no earlier call has made: MegaDetector's may be called like ours."""
+    if folder is None or answers_yes((folder / RESULTS_FILE).exists):
+        return []
+    there = [name for name in TABLES if answers_yes((folder / name).exists)]
+    if not there:
+        return []
+    return [
+        f"output_dir must be a folder without {there[0]}, which would be replaced: {folder} has one, and no "
+        f"{RESULTS_FILE}, so that it is not of an earlier call. Give another folder, or move the file elsewhere."
+    ]
+
+
 @dataclass(frozen=True, kw_only=True)
 class PredictionSettings:
     """The arguments of `predict` besides the photos, checked together; `predict` documents them.
@@ -74,6 +89,8 @@ class PredictionSettings:
         problems = broken_rules(self)
         if self.engine == "ray" and self.output_dir is None:
             problems.append("output_dir must be given with engine='ray': that is where the parts of the work meet.")
+        if not any(problem.startswith(("output_dir", "shard")) for problem in problems):
+            problems.extend(_files_of_others(self.output_folder))
         if problems:
             raise ConfigError(problems)
 

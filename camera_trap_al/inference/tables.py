@@ -6,22 +6,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from camera_trap_al.exceptions import DataError, RunFileError
-from camera_trap_al.files import write_csv, written_aside
+from camera_trap_al.files import explained, write_csv, written_aside
 from camera_trap_al.inference.classification import Answer
 from camera_trap_al.inference.photos import PhotoSet
 from camera_trap_al.interchange.megadetector import SkippedDetection
 from camera_trap_al.interchange.timelapse import split_path
-from camera_trap_al.predictions import COLUMNS, PREDICTIONS_FILE, prediction_lines, write_table
+from camera_trap_al.predictions import COLUMNS, PREDICTIONS_FILE, RECOGNITIONS_FILE, prediction_lines, write_table
 from camera_trap_al.thresholds import Thresholds
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["UNREADABLE_FILE", "AnswerTable", "told_if_open", "write_skipped", "write_unreadable"]
+__all__ = [
+    "PARQUET_FILE",
+    "SKIPPED_FILE",
+    "TABLES",
+    "UNREADABLE_FILE",
+    "AnswerTable",
+    "remove_earlier",
+    "told_if_open",
+    "write_skipped",
+    "write_unreadable",
+]
 
 PARQUET_FILE = "predictions.parquet"
 UNREADABLE_FILE = "unreadable_images.csv"
 SKIPPED_FILE = "skipped_detections.csv"
+TABLES = (PREDICTIONS_FILE, RECOGNITIONS_FILE, PARQUET_FILE, UNREADABLE_FILE, SKIPPED_FILE)
+"""All files that people and other programs may read."""
 DETECTION_COLUMNS = ("detection", "detection_confidence", "why_no_species")
 
 
@@ -100,6 +112,13 @@ def write_skipped(folder: Path, skipped: Iterable[SkippedDetection]) -> None:
     lines = (("" if each.place is None else each.place + 1, each.file, each.reason) for each in skipped)
     with told_if_open(folder / SKIPPED_FILE):
         write_csv(folder / SKIPPED_FILE, ("detection", "path", "reason"), lines)
+
+
+def remove_earlier(folder: Path, *names: str) -> None:
+    """Remove tables of an earlier call, which would be taken for those of this one."""
+    for path in (folder / name for name in names):
+        with told_if_open(path), explained(path):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -291,6 +291,8 @@ def _read_detection(image: int, place: int, written: object, categories: Mapping
     if category not in categories:
         raise ValueError(f"its category {category!r} is not in the file's list of categories")
     confidence = _number(written.get("conf"), "its confidence")
+    if not 0 <= confidence <= 1:
+        raise ValueError(f"its confidence does not lie between 0 and 1: {confidence}")
     return Detection(image, place, category, confidence, _box(written.get("bbox")))
 
 

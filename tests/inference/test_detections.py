@@ -1,5 +1,6 @@
 import csv
 import json
+from datetime import datetime
 
 import pytest
 from PIL import Image
@@ -72,9 +73,22 @@ def test_the_file_comes_back_with_classifications_and_nothing_else_changed(expor
     classes = after.pop("classification_categories")
     (best, _), *_ = after["images"][0]["detections"][0].pop("classifications")
     assert classes[best] == "blue"
+    assert after["info"].pop("classification_completion_time")
     assert after["info"].pop("classifier").startswith("camera_trap_al")
     assert after.keys() == before.keys() and after["images"] == before["images"]
     assert after["notes"] == before["notes"] and after["info"]["detector"] == "md_v5a"
+
+
+def test_the_time_of_an_earlier_classification_is_replaced(export, halves, detected, tmp_path):
+    file = detected(both=[detection(RIGHT)])
+    content = json.loads(file.read_text())
+    content["info"] |= {"classifier": "other", "classification_completion_time": "2020-01-01 00:00:00"}
+    file.write_text(json.dumps(content))
+    before = datetime.now().replace(microsecond=0)
+    predict(export, halves, detections=file, output_dir=tmp_path / "out")
+    info = json.loads((tmp_path / "out" / "recognitions.json").read_text())["info"]
+    told = datetime.strptime(info["classification_completion_time"], "%Y-%m-%d %H:%M:%S")
+    assert before <= told <= datetime.now()
 
 
 def test_boxes_outside_of_the_photo_are_skipped_and_told(export, halves, detected, caplog):

@@ -1,4 +1,5 @@
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -21,6 +22,12 @@ def names(frame):
     """Path of each photo of a frame, as it is below the folder."""
     folders = frame["RelativePath"].str.replace("\\", "/")
     return [f"{folder}/{file}".lstrip("/") for folder, file in zip(folders, frame["File"], strict=True)]
+
+
+def unreadable(folder):
+    """Paths of the photos that are listed as unreadable."""
+    with (folder / "unreadable_images.csv").open(newline="", encoding="utf-8") as file:
+        return [line["path"] for line in csv.DictReader(file)]
 
 
 def looked_at(monkeypatch):
@@ -123,6 +130,35 @@ def test_a_second_call_looks_only_at_photos_that_are_new_changed_or_were_unreada
     assert frame.loc["IMG_1.png", "Species"].tolist() == ["green", "green"]  # in the top folder, and in north/a
 
 
+@pytest.mark.parametrize("away", [["IMG_1.png"], ["IMG_1.png", "north/IMG_7.png"]], ids=["some", "all"])
+def test_answers_outlive_a_drive_that_is_away(export, photos, tmp_path, monkeypatch, away):
+    paths = [photos / "IMG_1.png", photos / "north/IMG_7.png"]
+    first = predict(export, paths, output_dir=tmp_path / "out")
+    for name in away:
+        (photos / name).rename(photos / f"{name}.away")
+    if len(away) == 2:
+        with pytest.raises(DataError, match="None of 2 photos can be read"):
+            predict(export, paths, output_dir=tmp_path / "out")
+    else:
+        assert names(predict(export, paths, output_dir=tmp_path / "out")) == [paths[1].as_posix().lstrip("/")]
+    assert unreadable(tmp_path / "out") == [(photos / name).as_posix() for name in away]
+    for name in away:
+        (photos / f"{name}.away").rename(photos / name)
+    seen = looked_at(monkeypatch)
+    assert predict(export, paths, output_dir=tmp_path / "out").equals(first)
+    assert seen == [] and unreadable(tmp_path / "out") == []
+
+
+def test_a_photo_that_became_unreadable_keeps_no_answer(export, photos, tmp_path, monkeypatch):
+    """Unlike one that is not there, it was looked at, and is another one now."""
+    predict(export, photos, output_dir=tmp_path / "out")
+    (photos / "IMG_1.png").write_bytes(b"no photo")
+    assert len(predict(export, photos, output_dir=tmp_path / "out")) == 5
+    (photos / "IMG_1.png").unlink()
+    with pytest.raises(DataError, match="None of 1 photos"):
+        predict(export, [photos / "IMG_1.png"], output_dir=tmp_path / "out")
+
+
 def test_another_model_begins_anew_and_takes_nothing_from_the_first(export, photos, tmp_path, write_model, monkeypatch):
     predict(export, photos, output_dir=tmp_path / "out")
     turned = write_model(tmp_path / "other", weights=np.eye(3, 4, dtype=np.float32) * 9)
@@ -193,6 +229,20 @@ def test_a_part_without_photos_is_empty(export, photos, tmp_path):
     frame = predict(export, [photos / "IMG_1.png"], shard=(1, 2), output_dir=tmp_path / "out")
     assert len(frame) == 0 and list(frame.columns) == COLUMNS
     assert (tmp_path / "out" / "shard_1_of_2" / "predictions.csv").exists()
+
+
+def test_a_part_whose_photos_are_all_broken_has_empty_tables_and_says_why(export, photos, tmp_path, caplog):
+    """Jobs of a cluster are put together afterwards: each part needs its tables."""
+    (photos / "A_first.png").write_bytes(b"no photo")
+    frame = predict(export, photos, shard=(1, 7), output_dir=tmp_path / "out")
+    assert len(frame) == 0 and list(frame.columns) == COLUMNS
+    part = tmp_path / "out" / "shard_1_of_7"
+    assert unreadable(part) == ["A_first.png"]
+    assert (part / "predictions.csv").read_text("utf-8").strip() == ",".join(COLUMNS)
+    assert [image["file"] for image in json.loads((part / "recognitions.json").read_text())["images"]] == [
+        "A_first.png"
+    ]
+    assert "1 of 1 photos cannot be read and are left out" in caplog.text
 
 
 @pytest.mark.parametrize("order", [signal.SIGINT, signal.SIGKILL])
@@ -269,6 +319,7 @@ def test_if_no_photo_can_be_read_earlier_results_stay(export, photos, tmp_path):
     with pytest.raises(DataError, match=r"None of 2 photos can be read\. The first is gone\.jpg: .*No such file"):
         predict(export, ["gone.jpg", "other.jpg"], output_dir=tmp_path / "out")
     assert (tmp_path / "out" / "predictions.csv").read_bytes() == before
+    assert unreadable(tmp_path / "out") == ["gone.jpg", "other.jpg"]
 
 
 def test_other_photos_in_the_same_folder_of_results_are_told(export, photos, tmp_path, caplog):
@@ -285,6 +336,38 @@ def test_results_do_not_go_into_a_folder_of_other_files(export, photos, tmp_path
     (tmp_path / "own" / file).touch()
     with pytest.raises(ConfigError, match=f"output_dir must be another folder than that of {owner}"):
         predict(export, photos, output_dir=tmp_path / "own")
+
+
+@pytest.mark.parametrize("name", ["recognitions.json", "predictions.csv", "predictions.parquet"])
+def test_a_file_of_another_program_that_is_called_as_one_of_ours_is_not_replaced(export, photos, tmp_path, name):
+    """Programs of MegaDetector call their detections recognitions.json too."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("of others")
+    with pytest.raises(ConfigError, match=rf"output_dir must be a folder without {name}.*another folder") as error:
+        predict(export, photos, output_dir=tmp_path / "out", batch_size=0)
+    assert "batch_size" in str(error.value)
+    assert (tmp_path / "out" / name).read_text() == "of others"
+    predict(export, photos, output_dir=tmp_path / "out", shard=(1, 2))  # which has a folder of its own
+    (tmp_path / "out" / name).unlink()
+    predict(export, photos, output_dir=tmp_path / "out")
+    (tmp_path / "out" / name).write_text("of an earlier call")
+    predict(export, photos, output_dir=tmp_path / "out")
+
+
+def test_tables_that_a_call_does_not_write_do_not_stay_of_an_earlier_one(export, photos, tmp_path):
+    content = {
+        "info": {"format_version": "1.4"},
+        "detection_categories": {"1": "animal"},
+        "images": [{"file": "IMG_1.png", "detections": [{"category": "1", "conf": 9, "bbox": [0, 0, 1, 1]}]}],
+    }
+    (photos / "md.json").write_text(json.dumps(content))
+    out = tmp_path / "out"
+    predict(export, photos, output_dir=out, detections=photos / "md.json")
+    (out / "predictions.parquet").write_bytes(b"of a call with the engine ray")
+    assert "confidence" in (out / "skipped_detections.csv").read_text("utf-8")
+    predict(export, photos, output_dir=out)
+    expected = {"predictions.csv", "predictions.sqlite", "recognitions.json", "unreadable_images.csv"}
+    assert {path.name for path in out.iterdir()} == expected
 
 
 def test_files_of_other_kinds_are_told(export, photos, caplog):
