@@ -18,6 +18,7 @@ from camera_trap_al.classifier import EmbeddingClassifier, EmbeddingScaler
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
+from camera_trap_al.estimators import CLASSIFIERS
 from camera_trap_al.exceptions import DiskFullError
 from camera_trap_al.export import NO_THRESHOLDS, export_model
 from camera_trap_al.files import aside, sha256_of
@@ -66,7 +67,7 @@ def fitted(labelled_classes, estimator="mlp", params=None, normalize=True):
     known = embeddings(60, seed=1)
     targets = np.resize(labelled_classes, 60)
     scaler = EmbeddingScaler.fit(known, normalize=normalize)
-    if estimator == "mlp":
+    if estimator in ("mlp", "mlp_fast"):
         params = {"max_iter": 60, "learning_rate_init": 0.01}
     classifier = EmbeddingClassifier(estimator, params, seed=0, n_classes=len(CLASSES))
     classifier.fit(scaler.transform(known), targets, progress=False)
@@ -84,12 +85,12 @@ def run_onnx(folder, scaled):
 @pytest.mark.parametrize(
     "estimator",
     [
-        "mlp",
+        *CLASSIFIERS,
         LogisticRegression(max_iter=1000),
         RandomForestClassifier(20),
         make_pipeline(PCA(3), LogisticRegression(max_iter=1000)),
     ],
-    ids=["mlp", "logistic", "forest", "pipeline"],
+    ids=[*CLASSIFIERS, "own logistic", "forest", "pipeline"],
 )
 def test_exported_classifier_equals_the_one_in_python(trainer, tmp_path, labelled_classes, estimator):
     scaler, classifier = fitted(labelled_classes, estimator)

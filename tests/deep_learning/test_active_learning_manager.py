@@ -18,6 +18,7 @@ from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.embedder import Embedder
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.finetuning_gate import GateVerdict
+from camera_trap_al.estimators import CLASSIFIERS
 from camera_trap_al.exceptions import CheckpointError, ConfigError, DataError, EmptyPoolError
 from camera_trap_al.images import read_photo
 from camera_trap_al.query import Answer
@@ -489,12 +490,34 @@ def test_new_class_folder_gets_a_column_and_old_classes_keep_theirs(start, own_p
     assert resumed.embedder.net.classifier.weight.shape == (5, 8)
 
 
-@pytest.mark.parametrize("changes", [{"classifier_params": {"max_iter": 31}}, {"normalize_embedding": False}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"classifier_params": {"max_iter": 31}},
+        {"normalize_embedding": False},
+        {"class_weight": "balanced"},
+        {"classifier": "logistic"},
+        {"classifier": "mlp_fast"},
+    ],
+    ids=str,
+)
 def test_changed_classifier_settings_outdate_the_classifier_only(start, changes):
     environment, store = start()
     update(environment, store)
     resumed, store = start(**changes)
     assert update(resumed, store) == ["fit_classifier"]
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+def test_classifier_with_a_name_is_loaded_as_it_was(start, classifier, class_weight):
+    options = {"classifier": classifier, "class_weight": class_weight}
+    first, store = start(**options)
+    update(first, store)
+    resumed, store = start(**options)
+    assert update(resumed, store) == []
+    np.testing.assert_array_equal(resumed.probabilities(np.arange(18)), first.probabilities(np.arange(18)))
+    assert resumed.fitted().classifier.class_weight == class_weight
 
 
 def test_own_estimator_is_fitted_again_on_resume_and_gives_the_same(start):
