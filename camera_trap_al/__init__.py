@@ -12,12 +12,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from camera_trap_al.inference import predict
     from camera_trap_al.main_scripts import RunResult, run_active_learning
+    from camera_trap_al.simulation import SimulationResult, simulate
 
-__all__ = ["RunResult", "__version__", "predict", "run_active_learning"]
+__all__ = ["RunResult", "SimulationResult", "__version__", "predict", "run_active_learning", "simulate"]
 
 __version__ = "0.1.0"
 
-_HOMES = {"RunResult": "main_scripts", "predict": "inference", "run_active_learning": "main_scripts"}
+_HOMES = {
+    "RunResult": "main_scripts",
+    "SimulationResult": "simulation_result",
+    "predict": "inference",
+    "run_active_learning": "main_scripts",
+    "simulate": "simulation",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -59,6 +59,7 @@ def _parser(command: str = "") -> argparse.ArgumentParser:
     demo.set_defaults(call=_demo)
     _add_run(commands, with_options=command == "run")
     _add_predict(commands, with_options=command == "predict")
+    _add_simulate(commands, with_options=command == "simulate")
     _add_template(commands)
     return parser
 
@@ -98,6 +99,21 @@ def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
         cli_predict.add_options(predict)
         predict.set_defaults(call=cli_predict.run)
+
+
+def _add_simulate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", *, with_options: bool) -> None:
+    simulate = commands.add_parser(
+        "simulate",
+        help="compare query strategies on photos whose labels are all known",
+        description="Compare query strategies on photos whose labels are all known, and say how many labels each needs "
+        "for what drawing at random reaches in the end.",
+        allow_abbrev=False,  # as above
+    )
+    if with_options:
+        from camera_trap_al import cli_simulate
+
+        cli_simulate.add_options(simulate)
+        simulate.set_defaults(call=cli_simulate.run)
 
 
 def _add_template(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

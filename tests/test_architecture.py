@@ -21,15 +21,16 @@ LAYERS = [
     {"label_archive"},
     {"run_store"},
     {"run_rebuild"},
-    {"audit", "bootstrap", "calibration", "forecast", "out_of_fold", "thresholds"},
+    {"audit", "bootstrap", "calibration", "forecast", "learning_curves", "out_of_fold", "thresholds"},
     {"labelling", "evaluation", "classifier", "predictions", "progress"},
     {"deep_learning"},
     {"model_graph"},
     {"export", "export_problems", "report", "start_screen"},
     {"inference", "publishing", "round_figures", "run_report"},
     {"main_scripts"},
-    {"demo"},
-    {"cli", "cli_options", "cli_predict", "cli_run", "utils"},
+    {"simulation_photos", "simulation_result"},
+    {"demo", "simulation"},
+    {"cli", "cli_options", "cli_predict", "cli_run", "cli_simulate", "utils"},
 ]
 WITHIN = {
     ("query_table", "photo_table"),
@@ -44,18 +45,20 @@ WITHIN = {
     ("publishing", "run_report"),
     ("cli", "cli_predict"),
     ("cli", "cli_run"),
+    ("cli", "cli_simulate"),
     ("cli_predict", "cli_options"),
     ("cli_run", "cli_options"),
+    ("cli_simulate", "cli_options"),
 }
 # By the name of a part, or of one module in it.
 HEAVY = {
     "torch": {"deep_learning", "export", "start_screen"},
     "torchvision": {"deep_learning"},
-    "matplotlib": {"evaluation", "report"},
+    "matplotlib": {"evaluation", "report", "simulation_result"},
     "onnx": {"deep_learning/network_graph", "model_graph", "export_problems", "inference"},
     "skl2onnx": {"model_graph"},
     "onnxruntime": {"inference"},
-    "pandas": {"inference"},
+    "pandas": {"inference", "simulation", "simulation_result"},
 }
 ONLY_INSIDE_FUNCTIONS = {"matplotlib", "onnx", "skl2onnx", "onnxruntime"}
 
