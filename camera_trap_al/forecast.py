@@ -64,7 +64,7 @@ class Forecast:
         Ends of the interval of the gain. It is about the model, not about what a few photos happen to measure next.
     level
         Share of such intervals that hold the true gain, if the curve has the right form. In simulations with 4 to 20
-        figures it was 71 to 96 % at a level of 80 %; what they missed lay mostly above them.
+        figures it was 71 to 100 % at a level of 80 %; what they missed lay mostly above them.
     curve
         The curve through the figures so far.
     """

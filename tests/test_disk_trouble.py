@@ -20,7 +20,7 @@ import pytest
 import torch
 
 import camera_trap_al
-from camera_trap_al import evaluation, exceptions, image_cache, images, publishing
+from camera_trap_al import evaluation, exceptions, image_cache, images, publishing, run_report
 from camera_trap_al.deep_learning import embedding_parts, network_file, networks, pixel_statistics
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
@@ -110,6 +110,7 @@ def in_little_time() -> Iterator[None]:
     torch.set_num_threads(1)  # several cost more than they bring
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "_draw", lambda report, path: path.write_bytes(b"drawn"))
+        patch.setattr(run_report, "render", lambda data: "the page")
         yield
     torch.set_num_threads(n_threads)
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import curve_fit
 
@@ -100,6 +100,7 @@ def test_too_few_numbers_of_labels_give_no_forecast(labels):
     assert of(np.full(len(labels), 0.5), labels) is None
 
 
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(1, 5000), st.floats(0, 1)), min_size=4, max_size=12), st.integers(1, 10_000))
 def test_nothing_leaves_0_to_1(points, ahead):
     labels, figures = zip(*points, strict=True)
