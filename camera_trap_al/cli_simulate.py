@@ -18,7 +18,8 @@ LISTS: dict[str, tuple[str, Any]] = {
     "seeds": ("N", int),
     "candidate_shares": ("X", float),
 }
-OWN = {name: each for name, each in signature(simulate).parameters.items() if each.kind is Parameter.KEYWORD_ONLY}
+SETTINGS = signature(simulate).parameters
+OWN = {name: each for name, each in SETTINGS.items() if each.kind is Parameter.KEYWORD_ONLY}
 OF_A_RUN = (
     "active_batch",
     "use_pretrained",
@@ -34,6 +35,7 @@ OF_A_RUN = (
     "embedding_train_num_epochs",
     "embedding_train_loader_type",
     "pretrained_weights",
+    "classifier",
     "classifier_params",
     "class_weight",
     "num_workers",
@@ -48,11 +50,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("truth", metavar="TRUTH_CSV", help="CSV with File, RelativePath and Species of those photos")
     group = parser.add_argument_group("lists")
     for name, (metavar, kind) in LISTS.items():
-        default = signature(simulate).parameters[name].default
+        default = SETTINGS[name].default
         told = f"{own.described(name)} (default: {' '.join(map(str, default))})"
         option = f"--{name.replace('_', '-')}"
         group.add_argument(option, metavar=metavar, nargs="+", type=kind, default=default, help=told)
-    parser.add_argument("--classifier", metavar="WORD", default="mlp", help=of_a_run.described("classifier"))
     own.add_to(parser)
     of_a_run.add_to(parser)
 
@@ -71,9 +72,7 @@ def run(chosen: argparse.Namespace) -> None:
         What `simulate` raised, with settings named as they are typed here.
     """
     own, of_a_run = _own(), _of_a_run()
-    given = (
-        own.given(chosen) | of_a_run.given(chosen) | {name: getattr(chosen, name) for name in (*LISTS, "classifier")}
-    )
+    given = own.given(chosen) | of_a_run.given(chosen) | {name: getattr(chosen, name) for name in LISTS}
     try:
         result = simulate(chosen.data, chosen.truth, **given)
     except CameraTrapALError as error:

@@ -75,8 +75,8 @@ def simulate(
     max_labels
         Answers after which a run ends; None goes on until every photo is labelled.
     initial_per_class
-        How many training photos of each class a run begins with, drawn for each seed; None takes all of them.
-        Strategies that draw nothing at random give the same run for each seed unless this is set.
+        How many training photos of each class a run begins with, drawn for each seed; None takes all of them, and then
+        strategies that draw nothing at random give nearly the same run for each seed.
     candidate_shares
         Which shares of the unlabelled photos a strategy chooses from (``candidate_pool`` in a run), above 0 to 1, such
         as 0.25. Drawing at random is only done with all.

@@ -19,7 +19,7 @@ from camera_trap_al.config import RunConfig
 from camera_trap_al.exceptions import CheckpointError, ConfigError, DataError
 from camera_trap_al.labelling import LabelsNeeded
 
-COMMANDS = ["demo", "run", "predict"]
+COMMANDS = ["demo", "run", "predict", "simulate"]
 
 
 @pytest.fixture(autouse=True)
