@@ -8,8 +8,10 @@ from camera_trap_al.active_learning_methods.base import (
 )
 from camera_trap_al.active_learning_methods.clusters import InformativeDiverseSampling, MarginClusterMeanSampling
 from camera_trap_al.active_learning_methods.coverage import (
+    AutoSampling,
     KCenterSampling,
     MaxHerdingSampling,
+    TailHerdingSampling,
     UncertaintyHerdingSampling,
 )
 from camera_trap_al.active_learning_methods.density import GraphDensitySampling, TypiClustSampling
@@ -24,6 +26,7 @@ from camera_trap_al.active_learning_methods.uncertainty import (
 
 __all__ = [
     "STRATEGIES",
+    "AutoSampling",
     "BadgeSampling",
     "ConfidenceSampling",
     "EntropySampling",
@@ -35,6 +38,7 @@ __all__ = [
     "ProbabilisticClassifier",
     "QueryStrategy",
     "ScoreSampling",
+    "TailHerdingSampling",
     "TypiClustSampling",
     "UncertaintyHerdingSampling",
     "UniformSampling",
@@ -55,4 +59,6 @@ STRATEGIES: dict[str, type[QueryStrategy]] = {
     "max_herding": MaxHerdingSampling,
     "uncertainty_herding": UncertaintyHerdingSampling,
     "typiclust": TypiClustSampling,
+    "tail_herding": TailHerdingSampling,
+    "auto": AutoSampling,
 }

@@ -16,12 +16,15 @@ from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.pools import FloatArray, IndexArray
 
 __all__ = [
+    "AutoSampling",
     "KCenterSampling",
     "MaxHerdingSampling",
+    "TailHerdingSampling",
     "UncertaintyHerdingSampling",
     "calibrated_temperature",
     "labelled_radius",
     "pool_radius",
+    "rarity",
     "tempered_uncertainty",
 ]
 
@@ -147,6 +150,71 @@ class UncertaintyHerdingSampling(QueryStrategy):
             logger.info("uncertainty_herding: the classifier is sure of every image, so all of them weigh the same")
             return None
         return weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class TailHerdingSampling(UncertaintyHerdingSampling):
+    """Ask about images that many unsure ones of rare classes resemble, unless a label resembles them already.
+
+    As `uncertainty_herding`, but each image weighs `rarity` times as much. Ours, from the uncertainty herding of Bae et
+    al. [2025] and the tail first sampling of Wang et al. [2025].
+
+    Parameters
+    ----------
+    radius_quantile, max_anchors
+        As for `uncertainty_herding`.
+    strength
+        The power of `rarity`, at least 0; 0 makes it `uncertainty_herding`.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range.
+    """
+
+    source: ClassVar[str] = "Bae et al. 2025, Wang et al. 2025"
+    when: ClassVar[str] = "some species are much rarer than others, and count as much"
+    cost: ClassVar[str] = "n x 10,000 kernel values; n x n below 10,000 photos"
+
+    strength: float = 2.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.strength < math.inf:
+            raise ConfigError(f"strength must be a number of at least 0; got {self.strength}.")
+
+    def _weights(self, view: PoolView, accuracy: float | None, rng: np.random.Generator) -> FloatArray | None:
+        weights = super()._weights(view, accuracy, rng)
+        labels_per_class = np.bincount(view.targets[view.labelled], minlength=len(view.classes))
+        rare = rarity(view.probabilities(), labels_per_class, self.strength)
+        return rare if weights is None else weights * rare
+
+
+class AutoSampling(TailHerdingSampling):
+    """Ask about images by the rule that needed fewest labels in our measurements, which is `tail_herding` today."""
+
+    when: ClassVar[str] = "to follow what docs/label_efficiency.md finds; another version may choose otherwise"
+
+
+def rarity(probabilities: FloatArray, labels_per_class: IndexArray, strength: float) -> FloatArray:
+    """Say how rare among the labels the classes are that each image may show.
+
+    Parameters
+    ----------
+    probabilities
+        (n, n_classes), rows of sum 1.
+    labels_per_class
+        (n_classes,) counts.
+    strength
+        The power that makes more or less of the differences.
+
+    Returns
+    -------
+    (n,) expected value, over the classes of each image, of (mean + 1) / (labels + 1) to the power `strength`, above 0.
+    """
+    counts = labels_per_class + 1.0  # of a class without a label, nothing is known to be infinitely rare
+    expected: FloatArray = probabilities @ ((counts.mean() / counts) ** strength).astype(np.float32)
+    return expected
 
 
 def pool_radius(embeddings: FloatArray, rows: IndexArray, rng: np.random.Generator) -> float:

@@ -27,6 +27,8 @@ REFERENCE_ELSEWHERE = {
     "kcenter": "test_coverage.py",
     "max_herding": "test_coverage.py",
     "uncertainty_herding": "test_coverage.py",
+    "tail_herding": "test_coverage.py",
+    "auto": "test_coverage.py",
     "graph_density": "test_density.py",
     "typiclust": "test_density.py",
     "tail_first": "test_uncertainty.py",

@@ -8,13 +8,15 @@ from scipy.optimize import brentq
 from scipy.spatial.distance import cdist
 
 from camera_trap_al.active_learning_methods import (
+    AutoSampling,
     KCenterSampling,
     MaxHerdingSampling,
     PoolView,
     QueryStrategy,
+    TailHerdingSampling,
     UncertaintyHerdingSampling,
 )
-from camera_trap_al.active_learning_methods.coverage import calibrated_temperature, tempered_uncertainty
+from camera_trap_al.active_learning_methods.coverage import calibrated_temperature, rarity, tempered_uncertainty
 from camera_trap_al.active_learning_methods.greedy import choose_by_coverage
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.pools import FloatArray, IndexArray
@@ -182,6 +184,52 @@ class TestUncertaintyHerding:
     def test_a_quantile_out_of_range_is_an_error(self, quantile: float) -> None:
         with pytest.raises(ConfigError, match="radius_quantile must be a number from 0 to 1"):
             UncertaintyHerdingSampling(radius_quantile=quantile)
+
+
+class TestTailHerding:
+    view = TestUncertaintyHerding.view
+
+    def test_rarity_of_a_worked_example(self) -> None:
+        # 1, 4 and 7 labels count as 2, 5 and 8, 5 on average: 2.5, 1 and 0.625 times as rare as that.
+        probabilities = np.array([[1, 0, 0], [0, 1, 0], [0.5, 0, 0.5]], dtype=np.float32)
+        labels = np.array([1, 4, 7])
+        np.testing.assert_allclose(rarity(probabilities, labels, 1.0), [2.5, 1, 1.5625], rtol=1e-6)
+        np.testing.assert_allclose(rarity(probabilities, labels, 2.0), [6.25, 1, (6.25 + 0.390625) / 2], rtol=1e-6)
+        np.testing.assert_allclose(rarity(probabilities, labels, 0.0), 1)
+
+    def test_a_class_without_a_label_is_rarer_than_one_with_a_label_and_not_infinitely_so(self) -> None:
+        none, one = rarity(np.eye(2, dtype=np.float32), np.array([0, 1]), 2.0)
+        assert none == pytest.approx(4 * one)
+
+    @pytest.mark.parametrize("strength", [1.0, 2.0])
+    def test_tail_herding_equals_the_naive_reference(self, make_view: MakeView, strength: float) -> None:
+        view = self.view(make_view)
+        distances, others = nearest_labels(view)
+        accuracy = float(np.mean(view.targets[view.labelled] == view.targets[others]))
+        temperature = calibrated_temperature(view.probabilities(), accuracy)
+        labels = [np.count_nonzero(view.targets[view.labelled] == class_id) + 1 for class_id in range(4)]
+        rare = [
+            sum(p * (np.mean(labels) / n) ** strength for p, n in zip(row, labels, strict=True))
+            for row in view.probabilities().astype(np.float64)
+        ]
+        weights = tempered_uncertainty(view.probabilities(), temperature) * rare
+        rows = TailHerdingSampling(strength=strength).select_batch(view, 15, rng())
+        assert_each_covers_most(view, rows, float(np.median(distances)), weights)
+
+    def test_without_strength_it_is_uncertainty_herding(self, make_view: MakeView) -> None:
+        view = self.view(make_view)
+        chosen = TailHerdingSampling(strength=0.0).select_batch(view, 10, rng())
+        np.testing.assert_array_equal(chosen, UncertaintyHerdingSampling().select_batch(view, 10, rng()))
+
+    def test_auto_equals_the_naive_reference_of_tail_herding(self, make_view: MakeView) -> None:
+        view = self.view(make_view)
+        chosen = AutoSampling().select_batch(view, 10, rng())
+        np.testing.assert_array_equal(chosen, TailHerdingSampling().select_batch(view, 10, rng()))
+
+    @pytest.mark.parametrize("strength", [-1.0, math.inf, math.nan])
+    def test_a_strength_out_of_range_is_an_error(self, strength: float) -> None:
+        with pytest.raises(ConfigError, match="strength must be a number of at least 0"):
+            TailHerdingSampling(strength=strength)
 
 
 class TestTemperature:
