@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 from camera_trap_al.bootstrap import LEVEL, Interval
 from camera_trap_al.pools import IndexArray
 
 __all__ = ["Audit", "Prevalence", "audit_photos_of_round", "draw_audit", "judge_audit", "wilson_interval"]
 
+UPPER = (1 + LEVEL) / 2
 FEWEST_FOR_INTERVAL = 50  # answers; an interval from fewer tells nobody anything
+FEWEST_GROUPS = 10  # from which on an interval can be told from how they differ
 LONGEST_SEQUENCE = 50  # photos; a folder that holds more is a site or a card, not a burst
 
 
@@ -31,7 +33,7 @@ class Prevalence:
     share
         The same as a share of all audit answers, 0 to 1.
     interval
-        95 % interval of the share; None below 50 answers.
+        95 % interval of the share; None where there are too few answers.
     """
 
     name: str
@@ -49,11 +51,12 @@ class Audit:
     n_answers
         Audit photos that have a label.
     n_groups
-        Groups that they are in, such as bursts.
+        Bursts and single photos that they were drawn in.
     accuracy
         Share of them that the model names rightly, 0 to 1.
     interval
-        95 % interval of the accuracy on all unlabelled photos that the run began with; None below 50 answers.
+        95 % interval of the accuracy on all unlabelled photos that the run began with; None below 50 answers or ten
+        groups.
     prevalence
         How common each class is that was found, the most common first.
     """
@@ -69,7 +72,7 @@ class Audit:
         """The accuracy in words, with its interval or what is missing for one."""
         told = f"accuracy {self.accuracy:.1%} on {self.n_answers} audit photos"
         if self.interval is None:
-            return f"{told} (too few for an interval, which takes {FEWEST_FOR_INTERVAL})"
+            return f"{told} (too few for an interval, which takes {FEWEST_FOR_INTERVAL} from {FEWEST_GROUPS} bursts)"
         return f"{told} (95 % interval {self.interval[0]:.1%} to {self.interval[1]:.1%})"
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,37 +88,45 @@ class Audit:
         return cls(**{**values, "interval": _pair(values["interval"]), "prevalence": prevalence})
 
 
-def draw_audit(groups: IndexArray, fraction: float, rng: np.random.Generator) -> NDArray[np.float64]:
+def draw_audit(
+    groups: IndexArray, fraction: float, rng: np.random.Generator, *, at_least: int = 1, first_number: int = 0
+) -> NDArray[np.float64]:
     """Reserve photos for the audit, whole groups at a time, so that no photo of a burst is learnt and tested.
 
-    A group of more than 50 photos, or of more than are to be reserved, is no burst: its photos are drawn one by one.
+    Photos of a large group are drawn one by one: one of more than 50 photos is a site or a card and no burst, and with
+    fewer than ten groups in the audit nobody could tell how far it is off by chance.
 
     Parameters
     ----------
     groups
         (n,) numbers, equal for photos that are alike.
     fraction
-        Share of the photos that are reserved, 0 to 1; at least one photo, and up to a burst more than the share.
+        Share of the photos that are reserved, 0 to 1, on average, and up to a burst more.
     rng
         Source of the draw.
+    at_least
+        Reserve so many photos if there are so many.
+    first_number
+        Of what is drawn as one.
 
     Returns
     -------
-    (n,) a random number between 0 and 1 for each reserved photo, in the order of which they are asked about; NaN for
-    all others.
+    (n,) lots as in `Pools.audit_lots`.
     """
     lots: NDArray[np.float64] = np.full(len(groups), np.nan)
-    if not len(groups) or not fraction:
+    n_wanted = max(at_least, math.floor(fraction * len(groups) + rng.random()))
+    if not len(groups) or not fraction or not n_wanted:
         return lots
-    n_wanted = max(1, round(fraction * len(groups)))
     _, of_photo, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    is_alone = sizes[of_photo] > min(n_wanted, LONGEST_SEQUENCE)
+    is_alone = sizes[of_photo] > min(n_wanted // FEWEST_GROUPS, LONGEST_SEQUENCE)
     units = np.where(is_alone, len(sizes) + np.arange(len(groups)), of_photo)
     _, of_photo, sizes = np.unique(units, return_inverse=True, return_counts=True)
     order = rng.permutation(len(sizes))
     n_before = np.cumsum(sizes[order]) - sizes[order]
-    is_reserved = np.isin(of_photo, order[n_before < n_wanted])
-    lots[is_reserved] = rng.random(np.count_nonzero(is_reserved))
+    numbers = np.full(len(sizes), -1)
+    numbers[order] = np.where(n_before < n_wanted, first_number + np.arange(len(sizes)), -1)
+    is_reserved = numbers[of_photo] >= 0
+    lots[is_reserved] = numbers[of_photo[is_reserved]] + rng.random(np.count_nonzero(is_reserved))
     return lots
 
 
@@ -171,9 +182,17 @@ def judge_audit(
 
 
 def _interval(is_so: NDArray[np.bool_], groups: IndexArray) -> Interval | None:
-    if len(is_so) < FEWEST_FOR_INTERVAL:
+    """Give the interval of a share, or None where there are too few photos or groups for one.
+
+    Photos of a group are alike, so that they tell as much as fewer photos drawn alone, and how much fewer is known the
+    less well the fewer groups there are [Korn & Graubard, 1998].
+    """
+    n_groups = len(np.unique(groups))
+    if len(is_so) < FEWEST_FOR_INTERVAL or n_groups < FEWEST_GROUPS:
         return None
-    return wilson_interval(float(is_so.mean()), len(is_so) / _design_effect(is_so, groups))
+    n = len(is_so) / _design_effect(is_so, groups)
+    widened = (norm.ppf(UPPER) / t.ppf(UPPER, n_groups - 1)) ** 2 if n_groups < len(is_so) else 1.0
+    return wilson_interval(float(is_so.mean()), n * widened)
 
 
 def wilson_interval(share: float, n: float) -> Interval:
@@ -186,7 +205,7 @@ def wilson_interval(share: float, n: float) -> Interval:
     n
         Size of the sample; no whole number where its photos are alike, see `_design_effect`.
     """
-    z = norm.ppf((1 + LEVEL) / 2)
+    z = norm.ppf(UPPER)
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return max(0.0, float(middle - half)), min(1.0, float(middle + half))
@@ -195,13 +214,14 @@ def wilson_interval(share: float, n: float) -> Interval:
 def _design_effect(is_so: NDArray[np.bool_], groups: IndexArray) -> float:
     """Say how many photos drawn in groups tell as much as one drawn alone, at least 1 [Kish, 1965].
 
-    It is the variance of the share as a ratio over groups, divided by that of photos drawn one by one.
+    It is the variance of the share as a ratio over groups, divided by that of photos drawn one by one. Where all photos
+    are the same, nothing tells that apart from groups within which all are the same: each group then counts as one.
     """
     share, n = is_so.mean(), len(is_so)
     _, of_photo = np.unique(groups, return_inverse=True)
     residuals = np.bincount(of_photo, is_so - share)
-    if len(residuals) < 2 or share in (0, 1):
-        return 1.0
+    if share in (0, 1):
+        return n / len(residuals)
     over_groups = len(residuals) / (len(residuals) - 1) * np.sum(residuals**2) / n**2
     return max(1.0, float(over_groups / (share * (1 - share) / n)))
 

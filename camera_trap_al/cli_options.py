@@ -14,7 +14,7 @@ __all__ = ["FunctionOptions"]
 
 # What the description of a parameter says for Python, and how it is said for a command line.
 REWORDED = {
-    r",? or an object with [^.]*": "",
+    r",? or (an object|objects) with [^.]*": "",
     r" (A function|Any object) [^.]*\.": "",
     r'\{"(.*?)": "(.*?)"\}': r'"\1=\2"',
     r"``\((\d+), (\d+)\)``": r"\1/\2",

@@ -324,7 +324,7 @@ def _learn_and_ask(env: ActiveLearningEnvironment, store: RunStore, seconds: dic
         if answer.look_again:
             return None
         env.apply(answer)
-        if _has_nothing_but_skips(query, answer, store):
+        if _has_nothing_but_skips(env, query, answer, store):
             return "only skipped photos are left"
 
 
@@ -355,10 +355,12 @@ def _answer(query: Query, labels: LabelSource, store: RunStore) -> Answer:
     return answer
 
 
-def _has_nothing_but_skips(query: Query, answer: Answer, store: RunStore) -> bool:
-    """Whether every photo was skipped now and before: they were asked about only since no others are left."""
+def _has_nothing_but_skips(env: ActiveLearningEnvironment, query: Query, answer: Answer, store: RunStore) -> bool:
+    """Whether every photo was skipped now and before, and so was every other one that has no label."""
+    if answer.is_partial or len(answer.skipped) < len(query):
+        return False
     before = frozenset(store.skipped_rows(1, query.round).tolist())
-    return not answer.is_partial and len(answer.skipped) == len(query) and before.issuperset(answer.skipped)
+    return before.issuperset(answer.skipped) and before.issuperset(env.pools.unlabelled.tolist())
 
 
 def _finish(env: ActiveLearningEnvironment, store: RunStore, ended_because: str) -> RunResult:

@@ -58,8 +58,9 @@ class Pools:
         (n_rows,) bool, True for rows of the unlabelled folder whose label was known before the run asked anything;
         by default none.
     audit_lots
-        (n_rows,) float64, for rows reserved for the audit the place in its random order, NaN for all others; by default
-        none is reserved.
+        (n_rows,) float64, NaN for rows that are not reserved for the audit, by default all. Of the others, the whole
+        part numbers what was drawn as one, a burst or a single photo; what is behind the point is the place in the
+        random order of the audit.
     """
 
     roles: NDArray[np.int8]
@@ -98,10 +99,14 @@ class Pools:
         """Labelled rows of the audit, ascending: they only ever measure the model."""
         return self._rows(self.is_audit & (self.targets != UNLABELLED))
 
-    def audit_to_come(self, not_now: IndexArray | None = None) -> IndexArray:
-        """Unlabelled rows of the audit in the order in which they are asked about; those `not_now` come last."""
+    def audit_to_come(self) -> IndexArray:
+        """Unlabelled rows of the audit in the order in which they are asked about."""
         rows = self._rows(self.is_audit & (self.targets == UNLABELLED))
-        return rows[np.lexsort((self.audit_lots[rows], np.isin(rows, () if not_now is None else not_now)))]
+        return rows[np.argsort(self.audit_lots[rows] % 1)]
+
+    def audit_groups(self, rows: IndexArray) -> IndexArray:
+        """Give (n,) numbers, equal for those of `rows` of the audit that were drawn as one."""
+        return self.audit_lots[rows].astype(np.int64)
 
     def candidates(
         self, lots: NDArray[np.float64], at_most: int | None, not_now: IndexArray | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
-from camera_trap_al.audit import Audit
+from camera_trap_al.audit import FEWEST_FOR_INTERVAL, Audit, wilson_interval
 from camera_trap_al.bootstrap import Interval
 from camera_trap_al.forecast import Forecast
 
@@ -16,7 +16,7 @@ SETTLED_AGREEMENT = 0.99  # [Bloodgood & Vijay-Shanker, 2009], on average over
 SETTLED_ROUNDS = 3
 WORTH_AN_HOUR = 0.01  # of accuracy; what 100 labels bring below that is hard to tell from chance
 LABELS_AHEAD = 100  # of a forecast
-PLATEAU = 250  # labels per class, from which on more bring little for camera-trap photos (see docs/stopping.md)
+PLATEAU = 250  # labels per class, from which on more bring little for camera-trap photos (see docs/how_good.md)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,8 @@ class Progress:
         Photos that the model has learnt from, by the name of their class.
     measured_on
         ``"validation"`` or ``"audit"`` photos; None if there are none.
+    n_measured
+        How many these are.
     accuracy
         Share of these that the model names rightly, 0 to 1.
     interval
@@ -52,6 +54,7 @@ class Progress:
     n_rounds: int
     labels_per_class: Mapping[str, int]
     measured_on: str | None = None
+    n_measured: int = 0
     accuracy: float | None = None
     interval: Interval | None = None
     macro_f1: float | None = None
@@ -72,8 +75,11 @@ class Progress:
         return [name for _, name in sorted(few)]
 
     def reaches(self, accuracy: float) -> bool:
-        """Whether the accuracy is at least this, so that chance does not explain it."""
-        return self.interval is not None and self.interval[0] >= accuracy
+        """Whether the accuracy is at least this, so that chance does not explain it; never below 50 photos."""
+        if self.accuracy is None or self.interval is None or self.n_measured < FEWEST_FOR_INTERVAL:
+            return False
+        # An interval from drawing anew has no width where all photos are named rightly.
+        return min(self.interval[0], wilson_interval(self.accuracy, self.n_measured)[0]) >= accuracy
 
     @property
     def advice(self) -> str:
@@ -83,7 +89,8 @@ class Progress:
 
     def _verdict(self) -> str:
         brings_little = self.forecast is None or self.forecast.gain < WORTH_AN_HOUR
-        if self.has_settled and brings_little:
+        n_learnt = sum(n > 0 for n in self.labels_per_class.values())
+        if self.has_settled and brings_little and self.accuracy is not None and n_learnt > 1:
             return "Advice: you may stop (type q)."
         if len(self.agreements) < SETTLED_ROUNDS:
             return "Advice: go on; it is too early to tell more."

@@ -52,7 +52,7 @@ def take_stock(
         "labels_per_class": labels_per_class(env),
         "agreement": _agreement(env, store, guesses, history),
         "audit": None if audit is None else audit.to_dict(),
-        "seconds": dict(seconds),
+        "seconds": _seconds(env, seconds, history),
     }
     store.record_round(env.n_answers, figures)
     store.remember(STOP_SET, {"n_answers": env.n_answers, "guesses": guesses})
@@ -65,7 +65,7 @@ def audit_of(env: ActiveLearningEnvironment) -> Audit | None:
     guesses, dataset = env.guesses(env.pools.audit), env.dataset
     rows = np.array(list(guesses.keys()), np.int64)
     predicted = np.array(list(guesses.values()), np.int64)
-    return judge_audit(dataset.targets[rows], predicted, dataset.groups(rows), dataset.classes)
+    return judge_audit(dataset.targets[rows], predicted, dataset.pools.audit_groups(rows), dataset.classes)
 
 
 def labels_per_class(env: ActiveLearningEnvironment) -> dict[str, int]:
@@ -112,6 +112,15 @@ def _agreement(
     return agreement_between(guesses, {int(row): class_id for row, class_id in before["guesses"].items()})
 
 
+def _seconds(
+    env: ActiveLearningEnvironment, seconds: Mapping[str, float], history: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """Add what a restart took to what the round took before it."""
+    same: list[dict[str, float]] = [past["seconds"] for past in history if past["n_answers"] == env.n_answers]
+    before = same[0] if same else {}
+    return {name: before.get(name, 0.0) + seconds.get(name, 0.0) for name in {**before, **seconds}}
+
+
 def _progress(
     env: ActiveLearningEnvironment,
     figures: Mapping[str, Any],
@@ -123,6 +132,7 @@ def _progress(
         n_rounds=figures["n_rounds"],
         labels_per_class=figures["labels_per_class"],
         measured_on=figures["measured_on"],
+        n_measured=figures["n_measured"],
         accuracy=figures["accuracy"],
         interval=figures["interval"],
         macro_f1=figures["macro_f1"],

@@ -227,7 +227,7 @@ def _store_settings(db: sqlite3.Connection, config: RunConfig, salvaged: dict[st
     seeded = replace(config, seed=salvaged.get("seed", config.seed)).with_seed()
     settings = run_settings.to_store(seeded, begins=True) | salvaged | {REBUILT: now()}
     db.executemany(
-        "INSERT INTO settings VALUES (?, ?)", [(name, json.dumps(value)) for name, value in settings.items()]
+        "INSERT OR IGNORE INTO settings VALUES (?, ?)", [(name, json.dumps(value)) for name, value in settings.items()]
     )
 
 

@@ -11,6 +11,7 @@ __all__ = ["to_store", "with_kept_settings"]
 
 logger = logging.getLogger(__name__)
 
+DRAWN_OR_DERIVED = ("seed", "audit_fraction")  # when a run begins, where they are None
 AS_ASKED = "asked."  # before the name of a setting: how it was asked for at the last start
 
 
@@ -41,7 +42,7 @@ def with_kept_settings(config: RunConfig, stored: Mapping[str, Any]) -> RunConfi
     asked = config.kept_settings()
     kept = {name: stored[name] for name in asked if name in stored}
     for name, value in kept.items():
-        if asked[name] != value and not (name == "seed" and asked[name] is None):
+        if asked[name] != value and not (name in DRAWN_OR_DERIVED and asked[name] is None):
             _warn(config, name, repr(asked[name]), repr(value))
     _tell_changes(config, stored)
     return replace(config, **kept)

@@ -13,7 +13,7 @@ from camera_trap_al import photo_table, query_table, run_folder, run_format, run
 from camera_trap_al.config import RunConfig
 from camera_trap_al.exceptions import CheckpointError, DiskFullError, RunFileError
 from camera_trap_al.files import aside, explained, prepared_aside, put_in_place, remove_leftover, sha256_of, write_csv
-from camera_trap_al.label_archive import INITIAL, LABEL_COLUMNS, keep_answer, keep_audit, keep_file, keep_initial
+from camera_trap_al.label_archive import AUDIT, INITIAL, LABEL_COLUMNS, keep_answer, keep_audit, keep_file, keep_initial
 from camera_trap_al.photo_folders import RUN_DATABASE, Catalogue, FolderScan
 from camera_trap_al.pools import IndexArray, Role
 from camera_trap_al.query import UNUSABLE, Answer, Query, Reasons, check_answer
@@ -132,12 +132,13 @@ class RunStore:
 
     def _begin(self, config: RunConfig) -> None:
         """Begin anew: what an earlier start registered before it failed binds nobody."""
-        self.config = config.with_seed()
+        self.config = replace(config.with_seed(), audit_fraction=config.audit_share)
         with self._transaction() as db:
             for table in ("label_events", "photos", "classes", "settings"):  # nobody was asked yet: initial labels only
                 db.execute(f"DELETE FROM {table}")
-        with explained(self.folder / INITIAL):
-            (self.folder / INITIAL).unlink(missing_ok=True)
+        for left_over in (self.folder / INITIAL, self.folder / AUDIT):
+            with explained(left_over):
+                left_over.unlink(missing_ok=True)
         self._save_settings(run_settings.to_store(self.config, begins=True))
         logger.info("New run in %s with seed %d", self.folder, self.config.seed)
 

@@ -59,7 +59,7 @@ def test_arrays_of_different_lengths_are_an_error() -> None:
 @pytest.fixture
 def audited() -> Pools:
     lots = np.full(8, np.nan)
-    lots[[1, 2, 4, 5, 6]] = [0.5, 0.1, 0.9, 0.3, 0.2]  # so the order of the audit is 2, 6, 5, 1, 4
+    lots[[1, 2, 4, 5, 6]] = [7.5, 7.1, 2.9, 8.3, 8.2]  # so the order of the audit is 2, 6, 5, 1, 4
     roles = np.array([Role.TRAIN, *[Role.UNLABELLED] * 7], np.int8)
     targets = np.array([0, -1, 1, -1, -1, -1, -1, 0])
     is_set_aside = np.array([False] * 6 + [True, False])
@@ -76,7 +76,10 @@ def test_photos_of_the_audit_are_neither_learnt_from_nor_candidates(audited: Poo
 
 def test_the_audit_goes_on_in_the_order_of_its_lots(audited: Pools) -> None:
     assert audited.audit_to_come().tolist() == [5, 1, 4]
-    assert audited.audit_to_come(np.array([5, 4])).tolist() == [1, 5, 4]
+
+
+def test_photos_of_the_audit_that_were_drawn_as_one_have_one_number(audited: Pools) -> None:
+    assert audited.audit_groups(np.array([1, 2, 4, 5])).tolist() == [7, 7, 2, 8]
 
 
 def test_without_lots_there_is_no_audit(pools: Pools) -> None:

@@ -76,7 +76,7 @@ def test_the_advice_is_one_line_with_every_reason():
 )
 def test_the_advice_is_to_stop_when_predictions_have_settled_and_labels_bring_little(agreements, gain, begins):
     forecast = None if gain is None else brings(gain, -0.01, 0.05)
-    assert progress(agreements=agreements, forecast=forecast).advice.startswith(begins)
+    assert progress(accuracy=0.8, agreements=agreements, forecast=forecast).advice.startswith(begins)
 
 
 def test_the_advice_does_without_what_is_not_known():
@@ -87,7 +87,24 @@ def test_the_advice_does_without_what_is_not_known():
 
 
 @pytest.mark.parametrize(
-    ("interval", "wanted", "reached"), [((0.9, 0.95), 0.9, True), ((0.89, 0.95), 0.9, False), (None, 0.0, False)]
+    ("accuracy", "interval", "n", "wanted", "reached"),
+    [
+        (0.93, (0.9, 0.95), 1000, 0.9, True),
+        (0.93, (0.89, 0.95), 1000, 0.9, False),
+        (0.93, None, 1000, 0.0, False),
+        (1.0, (1.0, 1.0), 49, 0.0, False),  # too few
+        (1.0, (1.0, 1.0), 50, 0.95, False),  # of 50 without a fault, up to 7 % may be wrong
+        (1.0, (1.0, 1.0), 50, 0.92, True),
+    ],
 )
-def test_an_accuracy_is_reached_when_chance_does_not_explain_it(interval, wanted, reached):
-    assert progress(accuracy=0.93, interval=interval).reaches(wanted) == reached
+def test_an_accuracy_is_reached_when_chance_does_not_explain_it(accuracy, interval, n, wanted, reached):
+    assert progress(accuracy=accuracy, interval=interval, n_measured=n).reaches(wanted) == reached
+
+
+@pytest.mark.parametrize(
+    "changes", [{"accuracy": None}, {"labels_per_class": {"deer": 0, "fox": 40}}], ids=["nothing measured", "one class"]
+)
+def test_a_model_of_which_nothing_is_known_is_no_reason_to_stop(changes):
+    settled = {"accuracy": 0.5, "agreements": (1.0, 1.0, 1.0)}
+    assert progress(**settled).advice.startswith("Advice: you may stop")
+    assert progress(**settled | changes).advice.startswith("Advice: go on.")

@@ -68,7 +68,8 @@ class CalibratedClassifier:
         source: Source = "validation" if len(tested) else "audit"
         rows = tested if len(tested) else dataset.pools.audit
         targets, probabilities = dataset.targets[rows], fitted.probabilities(table.of(rows))
-        calibration = calibrate(probabilities, targets, source, dataset.groups(rows))
+        groups = dataset.groups(rows) if len(tested) else dataset.pools.audit_groups(rows)
+        calibration = calibrate(probabilities, targets, source, groups)
         if calibration.source == "nothing" or (source == "audit" and len(rows) < ENOUGH_AUDIT_PHOTOS):
             calibration = _out_of_fold(fitted, dataset, table, candidates, config)
         thresholds = find_thresholds(

@@ -34,10 +34,18 @@ def reserve_audit(store: RunStore, catalogue: Catalogue) -> Catalogue:
         return catalogue
     rows = catalogue.pools.unlabelled
     rows = rows[rows >= (drawn_from or 0)]
-    lots = draw_audit(groups_of(catalogue, rows), fraction, store.config.generator("audit", drawn_from or 0))
+    numbers = catalogue.pools.audit_groups(np.flatnonzero(catalogue.pools.is_audit))
+    lots = draw_audit(
+        groups_of(catalogue, rows),
+        fraction,
+        store.config.generator("audit", drawn_from or 0),
+        at_least=int(drawn_from is None),
+        first_number=int(numbers.max(initial=-1)) + 1,
+    )
     reserved = ~np.isnan(lots)
     store.reserve_for_audit(dict(zip(rows[reserved].tolist(), lots[reserved].tolist(), strict=True)))
-    logger.info("Audit: %d photos drawn at random measure the model and are never learnt from", reserved.sum())
+    if reserved.any():
+        logger.info("Audit: %d photos drawn at random measure the model and are never learnt from", reserved.sum())
     return store.catalogue(catalogue.roots)
 
 
@@ -80,7 +88,14 @@ class Questions:
         """Rows whose photos are looked at before a round: candidates, the answered ones of the audit and its next."""
         pools = self._dataset.pools
         n_ahead = max(1, round(self._config.audit_share * self._config.active_batch)) + SPARE_AUDIT_ROWS
-        return self.candidates, pools.audit, pools.audit_to_come(self._skipped)[:n_ahead]
+        return self.candidates, pools.audit, self._audit_to_come()[:n_ahead]
+
+    def _audit_to_come(self) -> IndexArray:
+        """Rows of the audit in the order of asking; those that were skipped lately only if no other photo is left."""
+        rows = self._dataset.pools.audit_to_come()
+        others = rows[~np.isin(rows, self._skipped)]
+        is_left = len(others) or not np.isin(self.candidates, self._skipped).all()
+        return others if is_left else rows
 
     @property
     def stop_set(self) -> IndexArray:
@@ -111,7 +126,7 @@ class Questions:
         """
         n = min(self._config.active_batch, self.n_answers_left)
         n_audit = audit_photos_of_round(self._config.audit_share, n, round_number)
-        audit = self._dataset.pools.audit_to_come(self._skipped)[: max(n_audit, n - len(view.unlabelled))]
+        audit = self._audit_to_come()[: max(n_audit, n - len(view.unlabelled))]
         if len(audit) and not (n > len(audit) and len(view.unlabelled)):
             return audit
         rng = self._config.generator("query", round_number)

@@ -4,7 +4,7 @@ import pytest
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.pools import UNLABELLED
 
-AUDIT = {9: 0.8, 12: 0.2, 14: 0.5}  # of the unlabelled rows 9 to 14
+AUDIT = {9: 0.8, 12: 1.2, 14: 2.5}  # of the unlabelled rows 9 to 14
 
 
 @pytest.fixture
@@ -46,6 +46,16 @@ def test_when_only_the_audit_is_left_it_is_asked_about_alone(learnt):
     for update in environment.stale_models():
         update()
     assert environment.choose_rows().tolist() == [12, 9]
+
+
+def test_a_skipped_photo_of_the_audit_is_left_for_later_while_there_are_others(learnt):
+    environment = learnt(active_batch=3, audit_fraction=0.4)
+    environment.questions._skipped = np.array([12, 14, 9])
+    assert set(environment.choose_rows()) == {10, 11, 13}
+    environment.dataset.relabel([10, 11, 13], [0, 1, 2])
+    for update in environment.stale_models():
+        update()
+    assert environment.choose_rows().tolist() == [12, 14, 9]
 
 
 def test_the_strategy_sees_nothing_of_the_audit(learnt):
