@@ -19,6 +19,7 @@ from camera_trap_al.out_of_fold import out_of_fold_probabilities, split_if_few
 from camera_trap_al.pools import IndexArray, Role
 from camera_trap_al.predictions import Predictions
 from camera_trap_al.progress import Progress
+from camera_trap_al.query_table import AskedPhoto
 from camera_trap_al.report import EmbeddingMap, PhotoCard, ReportData, doubts, map_embeddings, render, suspects
 from camera_trap_al.run_store import RunStore
 
@@ -94,14 +95,17 @@ def gather(
         strategy=strategy if isinstance(strategy, str) else type(strategy).__name__,
         embedding_map=_map(env, view, predictions),
     )
-    asked_round, n_asked, asked = _asked(store)
+    of_round, asked = _asked(store)
+    named = [photo for photo in of_round if photo.guess is not None and photo.label in progress.labels_per_class]
     note, suspected = _suspected(env, view)
     doubtful = {} if predictions is None else _doubtful(env, predictions)
     thumbnails = _thumbnails(env, [*asked, *doubtful, *suspected])
     return replace(
         data,
-        asked_round=asked_round,
-        n_asked=n_asked,
+        asked_round=of_round[0].round if of_round else None,
+        n_asked=len(of_round),
+        n_named=len(named),
+        n_named_rightly=sum(photo.guess == photo.label for photo in named),
         asked=_shown(asked, thumbnails),
         doubtful=_shown(doubtful, thumbnails),
         suspects=_shown(suspected, thumbnails),
@@ -116,11 +120,12 @@ def _count(predictions: Predictions, classes: tuple[str, ...]) -> dict[str, int]
 def _rounds(store: RunStore) -> list[Mapping[str, Any]]:
     """Give the figures of every round; of rounds before format 3, those of the validation."""
     rounds: list[Mapping[str, Any]] = list(store.round_history())
+    if rounds and not rounds[0]["n_answers"]:
+        return rounds
     known = {one["train_set_size"] for one in rounds}
     earlier = [one for one in store.validation_history() if one["train_set_size"] not in known]
-    return sorted(
-        [*({"measured_on": "validation", **one} for one in earlier), *rounds], key=lambda one: one["train_set_size"]
-    )
+    # In the order of answers, not of photos learnt from: these become fewer when photos vanish.
+    return [*({"measured_on": "validation", **one} for one in earlier), *rounds]
 
 
 def _drawn_already(store: RunStore, n_labelled: int) -> bytes | None:
@@ -130,8 +135,8 @@ def _drawn_already(store: RunStore, n_labelled: int) -> bytes | None:
         return None  # it is drawn again then
 
 
-def _asked(store: RunStore) -> tuple[int | None, int, dict[int, PhotoCard]]:
-    """Give the last round that has an answer, how many photos it asked about, and the first of them by row."""
+def _asked(store: RunStore) -> tuple[list[AskedPhoto], dict[int, PhotoCard]]:
+    """Give the photos of the last round that has an answer, and cards of the first of them by row."""
     photos = store.asked_photos()
     last = max((photo.round for photo in photos if photo.label is not None), default=None)
     of_round = [photo for photo in photos if photo.round == last]
@@ -146,7 +151,7 @@ def _asked(store: RunStore) -> tuple[int | None, int, dict[int, PhotoCard]]:
         )
         for photo in of_round[:MOST_ASKED]
     }
-    return last, len(of_round), cards
+    return of_round, cards
 
 
 def _doubtful(env: ActiveLearningEnvironment, predictions: Predictions) -> dict[int, PhotoCard]:
@@ -166,7 +171,8 @@ def _doubtful(env: ActiveLearningEnvironment, predictions: Predictions) -> dict[
 def _suspected(env: ActiveLearningEnvironment, view: PoolView) -> tuple[str, dict[int, PhotoCard]]:
     """Judge labelled photos by others; say how, and give by row those whose label is the least likely."""
     rows, dataset = view.labelled, env.dataset
-    rows = rows[:: -(-len(rows) // MOST_JUDGED)]
+    n_labelled = len(rows)
+    rows = rows[np.linspace(0, n_labelled - 1, min(n_labelled, MOST_JUDGED)).astype(np.int64)]
     groups = split_if_few(dataset.groups(rows), dataset.pools.roles[rows] == Role.UNLABELLED)
     seed = int(env.config.generator("out of fold", 0).integers(2**31))
     targets = view.targets[rows]
@@ -181,7 +187,8 @@ def _suspected(env: ActiveLearningEnvironment, view: PoolView) -> tuple[str, dic
             label=dataset.classes[targets[at]],
             own_confidence=float(judged.probabilities[at, targets[at]]),
         )
-    return judged.note, cards
+    of_all = f" They were drawn from {n_labelled:,}." if len(rows) < n_labelled else ""
+    return judged.note + of_all, cards
 
 
 def _map(env: ActiveLearningEnvironment, view: PoolView, predictions: Predictions | None) -> EmbeddingMap:

@@ -1,5 +1,6 @@
 """`simulate`: the loop of a run with known labels, for several strategies and seeds."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from difflib import get_close_matches
@@ -36,6 +37,13 @@ NOT_SETTINGS = {
     "seed": "seeds",
     "label_source": "truth",
     "candidate_pool": "candidate_shares",
+}
+# What a simulation has no use for: the network is trained once, nobody is asked, and it always goes to the end.
+WITHOUT_EFFECT = {
+    *("validate_model", "use_checkpoints", "rebuild", "refit", "audit_fraction", "stop_when", "target_accuracy"),
+    *("embedding_finetuning_period", "embedding_finetuning_lr", "embedding_finetuning_weight_decay"),
+    *("embedding_finetuning_num_epochs", "embedding_finetuning_loader_type", "finetuning_gate", "predict_pool"),
+    *("request_rows", "initial_labels", "new_classes"),
 }
 
 
@@ -76,7 +84,8 @@ def simulate(
         Answers after which a run ends; None goes on until every photo is labelled.
     initial_per_class
         How many training photos of each class a run begins with, drawn for each seed; None takes all of them, and then
-        strategies that draw nothing at random give nearly the same run for each seed.
+        strategies that draw nothing at random give nearly the same run for each seed. The network itself learns from
+        all of them, unless `embedding_train_num_epochs` is 0.
     candidate_shares
         Which shares of the unlabelled photos a strategy chooses from (``candidate_pool`` in a run), above 0 to 1, such
         as 0.25. Drawing at random is only done with all.
@@ -107,7 +116,8 @@ def simulate(
     """
     named = _named(strategies)
     config = _config(named, seeds, max_labels, initial_per_class, candidate_shares, metric, settings)
-    photos = SimulationPhotos.prepare(data, truth, replace(config, seed=seeds[0]), embeddings)
+    embeddings = None if embeddings is None else np.asarray(embeddings, np.float32)
+    photos = SimulationPhotos.prepare(data, truth, replace(config, seed=int(seeds[0])), embeddings)
     arms = {(YARDSTICK, 1.0): None, **{(name, part): None for name in named for part in candidate_shares}}
     runs = [(name, part, seed) for seed in seeds for name, part in arms if name != YARDSTICK or part == 1]
     lines: list[dict[str, Any]] = []
@@ -167,7 +177,14 @@ def _named(strategies: Any) -> dict[str, Any]:
     if isinstance(strategies, str):
         strategies = [strategies]
     if not isinstance(strategies, Mapping):
-        strategies = {each if isinstance(each, str) else type(each).__name__: each for each in strategies}
+        names = [each if isinstance(each, str) else type(each).__name__ for each in strategies]
+        if repeated := [name for name, count in Counter(names).items() if count > 1]:
+            raise ConfigError(f"strategies must have different names; got {', '.join(repeated)} twice. Use a mapping.")
+        strategies = dict(zip(names, strategies, strict=True))
+    if strategies.get(YARDSTICK, YARDSTICK) != YARDSTICK:
+        raise ConfigError(
+            f"strategies must not give another strategy the name {YARDSTICK!r}, the one of the yardstick."
+        )
     return {YARDSTICK: YARDSTICK, **strategies}
 
 
@@ -183,7 +200,7 @@ def _config(
     """Check everything that can be checked before any work."""
     problems = list(_setting_problems(settings))
     known = {name: value for name, value in settings.items() if name in _setting_names()}
-    if not seeds or any(whole(0)(seed) for seed in seeds) or len(set(seeds)) < len(seeds):
+    if not len(seeds) or any(whole(0)(seed) for seed in seeds) or len(set(seeds)) < len(seeds):
         problems.append(f"seeds must be different whole numbers, at least one, each at least 0; got {seeds!r}.")
     if initial_per_class is not None and (rule := whole(1)(initial_per_class)):
         problems.append(f"initial_per_class must be {rule}, or None; got {initial_per_class!r}.")
@@ -212,6 +229,8 @@ def _setting_problems(settings: Mapping[str, Any]) -> Iterator[str]:
     for name in settings:
         if name in NOT_SETTINGS:
             yield f"{name} is no setting of a simulation: use {NOT_SETTINGS[name]}."
+        elif name in WITHOUT_EFFECT:
+            yield f"{name} is no setting of a simulation, since it would have no effect: leave it out."
         elif name not in _setting_names():
             near = get_close_matches(name, _setting_names(), n=1)
             yield f"{name} is no setting of a run." + (f" Did you mean {near[0]}?" if near else "")

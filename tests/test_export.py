@@ -209,7 +209,7 @@ def test_description_says_what_the_model_is(trainer, tmp_path):
     figures = {"accuracy": 0.5, "n_images": 4}
     calibration = {"temperature": 2.0, "source": "audit", "n_photos": 50, "note": ""}
     thresholds = NO_THRESHOLDS | {"why_none": "few photos", "n_photos": 9}
-    more = {"validation": figures, "calibration": calibration, "thresholds": thresholds}
+    more = {"validation": figures, "audit": {"accuracy": 0.4}, "calibration": calibration, "thresholds": thresholds}
     export(tmp_path, trainer, fitted([0, 2, 3]), **more)
     described = ModelDescription.read(tmp_path)  # which sees to it that model.onnx is the one
     assert described.classes == CLASSES and described.labelled_classes == ("badger", "fox", "hare")
@@ -221,7 +221,12 @@ def test_description_says_what_the_model_is(trainer, tmp_path):
         "digest": trainer.digest(),
         "sha256": sha256_of(tmp_path / "embedding_model_weights.pt"),
     }
-    assert described.training == {"labels": 60, "labels_per_class": LABELS_PER_CLASS, "validation": figures}
+    assert described.training == {
+        "labels": 60,
+        "labels_per_class": LABELS_PER_CLASS,
+        "validation": figures,
+        "audit": {"accuracy": 0.4},
+    }
     assert described.calibration == calibration and described.thresholds == thresholds
     assert described.made_with["camera_trap_al"] == __version__
     assert described.made_with["torch"] == torch.__version__.partition("+")[0]

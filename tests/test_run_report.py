@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shutil
 from html import escape
 from io import BytesIO
 from pathlib import Path
@@ -86,6 +87,7 @@ def test_a_run_leaves_a_page_with_what_was_asked_and_what_was_found(run, gathere
     assert [point["train_set_size"] for point in data.rounds] == [12, 17, 22]
     assert data.measured_on == "validation" and data.evaluation is not None and data.confusion_image is not None
     assert (data.asked_round, data.n_asked, len(data.asked)) == (2, 5, 5)
+    assert (data.n_named, data.n_named_rightly) == (5, sum(photo.guess == photo.label for photo in data.asked))
     scores = [photo.score for photo in data.asked]
     assert scores == sorted(scores, reverse=True), "the strategy asked about the highest score first"
     for photo in data.asked:
@@ -154,11 +156,31 @@ def test_everything_labelled_leaves_a_page_without_doubts(run, gathered):
     assert "There is no photo without a label" in page
 
 
+def test_the_last_round_is_that_of_the_present_model_also_when_photos_are_gone(run, gathered, photos, tmp_path):
+    train = shutil.copytree(photos / "train", tmp_path / "train")
+    run(max_labels=4, active_batch=2, train_data=train)
+    for name in HUES:
+        (train / name / f"{list(HUES).index(name)}_0.jpg").unlink()
+        (train / name / f"{list(HUES).index(name)}_1.jpg").unlink()
+    run(max_labels=6, active_batch=2, train_data=train)  # two more labels, and six photos fewer
+    rounds = gathered[-1][1].rounds
+    assert [(point["n_answers"], point["train_set_size"]) for point in rounds] == [(0, 12), (2, 14), (4, 10), (6, 12)]
+
+
+def test_labels_that_are_judged_are_drawn_from_all_where_there_are_many(run, gathered, monkeypatch):
+    monkeypatch.setattr(run_report, "MOST_JUDGED", 13)
+    run(max_labels=5)
+    assert gathered[-1][1].suspects_note.startswith("13 of 13 labelled photos were judged")
+    assert gathered[-1][1].suspects_note.endswith(" They were drawn from 17.")
+
+
 def test_rounds_of_an_older_version_are_in_the_curve(run, gathered, monkeypatch):
     history = [{"train_set_size": 4, "accuracy": 0.5, "macro_f1": 0.4}]
     monkeypatch.setattr(run_report.RunStore, "validation_history", lambda self: history)
+    of_this_version = run_report.RunStore.round_history
+    monkeypatch.setattr(run_report.RunStore, "round_history", lambda self: of_this_version(self)[1:])
     run(max_labels=5)
-    assert [point["train_set_size"] for point in gathered[-1][1].rounds] == [4, 12, 17]
+    assert [point["train_set_size"] for point in gathered[-1][1].rounds] == [4, 17]
 
 
 def test_a_page_that_another_program_holds_open_stays_as_it_was(run, monkeypatch, caplog):

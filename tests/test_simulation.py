@@ -233,6 +233,19 @@ def test_a_missing_folder_is_told_with_the_way_out(tmp_path, missing):
     assert "labelled photos" in str(error.value) if missing == "validation" else "truth" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("strategies", "problem"),
+    [
+        ({"uniform": "margin"}, "must not give another strategy the name 'uniform'"),
+        (["margin", "margin"], "must have different names; got margin twice"),
+    ],
+    ids=["the yardstick's name", "one name twice"],
+)
+def test_strategies_that_would_be_taken_for_each_other_are_refused(strategies, problem):
+    with pytest.raises(ConfigError, match=problem):
+        simulate("nowhere", {}, strategies)
+
+
 def test_every_bad_argument_is_listed():
     with pytest.raises(ConfigError) as error:
         simulate(
@@ -247,6 +260,7 @@ def test_every_bad_argument_is_listed():
             activ_batch=10,
             embedding_arch="resnet_18",
             feat_dim=0,
+            validate_model=False,
         )
     listed = "\n".join(error.value.problems)
     for part in (
@@ -260,6 +274,7 @@ def test_every_bad_argument_is_listed():
         "Did you mean active_batch?",
         "embedding_arch",
         "feat_dim must be",
+        "validate_model is no setting of a simulation, since it would have no effect",
     ):
         assert part in listed
 

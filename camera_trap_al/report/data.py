@@ -80,13 +80,15 @@ class ReportData:
     advice
         Whether it is worth going on, in a sentence or two.
     strategy
-        Name of the strategy that asked.
+        Name of the strategy that asks now.
     asked_round
         The round that `asked` is of.
     asked
         Photos of the last round, in the order in which the strategy chose them.
     n_asked
         How many they were, if `asked` is only the first of them.
+    n_named, n_named_rightly
+        Of how many of them the model named a class before it asked, and how often that was right.
     doubtful
         Photos without a label that the model is least sure of.
     suspects
@@ -115,6 +117,8 @@ class ReportData:
     asked_round: int | None = None
     asked: Sequence[PhotoCard] = ()
     n_asked: int = 0
+    n_named: int = 0
+    n_named_rightly: int = 0
     doubtful: Sequence[PhotoCard] = ()
     suspects: Sequence[PhotoCard] = ()
     suspects_note: str = ""

@@ -22,6 +22,7 @@ __all__ = ["render"]
 # Nothing from anywhere, no script, no form: only the style and the images that the page itself holds.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 MOST_BARS = 100  # classes that are drawn; a table has them all
+PRIVACY = "This page shows photos and names of files: think of who may see them."
 
 
 def render(data: ReportData) -> str:
@@ -46,7 +47,7 @@ def render(data: ReportData) -> str:
 </ol></nav>
 <main>
 <h1>{escape(data.run)}</h1>
-{paragraph(f"How the run is going, as of {data.made_at}. Nothing depends on this page; it may be passed on.", "soft")}
+{paragraph(f"How the run is going, as of {data.made_at}. {PRIVACY}", "soft")}
 {tiles(_tiles(data))}
 {paragraph(data.advice, "advice") if data.advice else ""}
 {body}
@@ -169,15 +170,13 @@ def _asked(data: ReportData) -> Iterator[Raw]:
     if not data.asked:
         yield paragraph("Nothing was asked yet.")
         return
-    known = [photo for photo in data.asked if photo.guess is not None and photo.label in data.labels_per_class]
     of_them = "" if data.n_asked <= len(data.asked) else f" The first {len(data.asked)} of {data.n_asked:,} are shown."
     yield paragraph(
-        f"The photos of round {data.asked_round}, in the order in which they were chosen by the strategy "
-        f"{data.strategy!r}: those with the highest score first, where it has one.{of_them}"
+        f"The photos of round {data.asked_round}, in the order in which they were chosen: those with the highest score "
+        f"first, where the strategy (now {data.strategy!r}) has one.{of_them}"
     )
-    if known:
-        n_right = sum(photo.guess == photo.label for photo in known)
-        yield paragraph(f"The model was right about {n_right} of {len(known)} that it named before it asked.")
+    if data.n_named:
+        yield paragraph(f"The model was right about {data.n_named_rightly} of {data.n_named} that it named before.")
     header = ("photo", "file", "score", "the model thought", "confidence", "the expert said")
     yield table(header, map(_asked_row, data.asked), f"Round {data.asked_round}")
 

@@ -23,6 +23,7 @@ __all__ = ["plot_class_balance", "plot_embedding_map", "plot_learning_curve", "p
 
 BLUE, RED, GREEN = "#0072B2", "#D55E00", "#009E73"
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
+LEGEND_ROWS = 30
 MARKERS = "os^DvPX*"
 HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
 WIDTH = 7.5  # inches
@@ -47,7 +48,8 @@ def plot_learning_curve(history: Sequence[Mapping[str, Any]], forecast: Forecast
     ends = [interval_of(point) or (point["accuracy"],) * 2 for point in history]
     low, high = np.array(ends, float).reshape(-1, 2).T
     below, above = np.maximum(accuracies - low, 0), np.maximum(high - accuracies, 0)
-    axes.errorbar(sizes, accuracies, [below, above], color=BLUE, marker="o", capsize=3, label="accuracy, 95 % interval")
+    label = "accuracy, 95 % interval" if any(interval_of(point) for point in history) else "accuracy"
+    axes.errorbar(sizes, accuracies, [below, above], color=BLUE, marker="o", capsize=3, label=label)
     f1s = [(point["train_set_size"], point["macro_f1"]) for point in history if point.get("macro_f1") is not None]
     if f1s:
         axes.plot(*zip(*f1s, strict=True), color=RED, marker="s", linestyle=":", label="macro F1")
@@ -134,7 +136,8 @@ def plot_embedding_map(embedding_map: EmbeddingMap) -> "Figure":
         xlabel=f"first component ({first:.0%} of the variance)", ylabel=f"second component ({second:.0%})", xticks=[]
     )
     axes.set_yticks([])
-    legend = figure.legend(handles, [str(class_id) for class_id in found], loc="outside right upper", fontsize=8)
+    names, n_columns = [str(class_id) for class_id in found], -(-len(found) // LEGEND_ROWS)
+    legend = figure.legend(handles, names, loc="outside right upper", fontsize=8, ncols=n_columns)
     for text, class_id in zip(legend.get_texts(), found, strict=True):
         text.set_parse_math(False)  # a dollar sign in a class name must not start a formula
         text.set_text(embedding_map.classes[class_id])  # here, since a legend leaves out names with "_" in front

@@ -90,6 +90,8 @@ def report_data(
         asked_round=12,
         asked=asked,
         n_asked=5,
+        n_named=2,
+        n_named_rightly=1,
         doubtful=(PhotoCard(path="b/4.jpg", thumbnail=_jpeg(4), guess=HOSTILE[2], confidence=0.41, second=HOSTILE[3]),),
         suspects=(
             PhotoCard(
