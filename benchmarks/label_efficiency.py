@@ -109,7 +109,7 @@ def main() -> None:
         jobs = [
             pool.submit(climb, chosen.data, chosen.results, name, photos, rung, seed)
             for name, photos in sets.items()
-            for rung in reversed(ladder)  # the slowest first
+            for rung in ladder
             for seed in rung.seeds
         ]
         found = pd.concat([job.result() for job in jobs], ignore_index=True)
