@@ -73,7 +73,7 @@ THREE = ("uniform", "margin", BEST)
 RUNGS = (
     Rung("logistic", tuple(STRATEGIES), SEEDS, {"classifier": "logistic"}),
     Rung("candidates", ("margin", BEST), SEEDS, {"classifier": "logistic"}, (0.5, 0.25)),
-    Rung("logistic, balanced", tuple(STRATEGIES), SEEDS, BALANCED),
+    Rung("logistic, balanced", (*THREE, "uncertainty_herding", "badge"), SEEDS, BALANCED),
     Rung("mlp_fast", THREE, SEEDS, {"classifier": "mlp_fast"}),
     Rung("mlp", THREE, FEW_SEEDS, {"classifier": "mlp"}),
 )
