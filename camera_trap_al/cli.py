@@ -43,7 +43,7 @@ def _parser(command: str = "") -> argparse.ArgumentParser:
         prog="camera-trap-al", description="Train an image classifier for camera-trap photos by active learning."
     )
     parser.add_argument("--version", action="version", version=f"camera_trap_al {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     demo = commands.add_parser(
         "demo",
         help="run everything once on a small image set, without network or questions",
