@@ -108,8 +108,8 @@ def main() -> None:
             embed(chosen.data, chosen.results, name, photos)
         jobs = [
             pool.submit(climb, chosen.data, chosen.results, name, photos, rung, seed)
-            for name, photos in sets.items()
             for rung in ladder
+            for name, photos in sets.items()
             for seed in rung.seeds
         ]
         found = pd.concat([job.result() for job in jobs], ignore_index=True)
