@@ -177,7 +177,7 @@ def person(format_1: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Callabl
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """What was asked, answered and predicted."""
+    """What was asked, answered, measured and predicted."""
     statements = {
         "asked": "SELECT round, photo_row FROM query_rows ORDER BY round, position",
         "said": "SELECT round, photo_row, kind, new_class FROM label_events ORDER BY event",
@@ -187,6 +187,11 @@ def outcome(run: Path) -> dict[str, Any]:
     }
     with closing(sqlite3.connect(run / "data" / "run.sqlite")) as db:
         found = {name: db.execute(statement).fetchall() for name, statement in statements.items()}
+    # A photo that is embedded in another batch has an embedding that differs in its last digits.
+    found["evaluations"] = [
+        (size, json.loads(figures, parse_float=lambda text: round(float(text), 6)))
+        for size, figures in found["evaluations"]
+    ]
     return found | {file: (run / file).read_text("utf-8") for file in ("data/labels.csv", "predictions.csv")}
 
 
