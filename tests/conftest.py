@@ -44,6 +44,13 @@ def data() -> Path:
     return Path(os.environ[DATA_VARIABLE])
 
 
+@pytest.fixture(autouse=True)
+def _a_page_that_says_nothing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares most tests the second that drawing report.html takes, each time; those of the page draw it."""
+    if "report" not in str(request.path):
+        monkeypatch.setattr("camera_trap_al.run_report.render", lambda data: "the page")
+
+
 @pytest.fixture
 def make_photo() -> Callable[..., Path]:
     """Makes a JPEG whose pixels, and so bytes, differ with `seed`."""
