@@ -314,15 +314,19 @@ class ActiveLearningEnvironment:
         EmptyPoolError
             If nothing is unlabelled.
         """
+        return self._choose(self.view(), round_number)
+
+    def _choose(self, view: PoolView, round_number: int) -> IndexArray:
         with stage(logger, "Choosing photos", "choosing photos"):
-            return self.questions.choose(self.view(), round_number)
+            return self.questions.choose(view, round_number)
 
     def ask(self, store: RunStore) -> Query:
         """Give the open query again, or choose the rows of the next round and store them as the open query."""
         if query := store.open_query(self.questions.n_answers_left):
             return query
-        rows = self.choose_rows(store.n_rounds() + 1)
-        return store.ask(rows, self.questions.reasons(rows, self.view()))
+        view = self.view()  # one for both, since it computes the probabilities of all candidates once
+        rows = self._choose(view, store.n_rounds() + 1)
+        return store.ask(rows, self.questions.reasons(rows, view))
 
     def apply(self, answer: Answer) -> None:
         """Take what an answer says into the data set."""
