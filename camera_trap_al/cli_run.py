@@ -17,6 +17,7 @@ SETTINGS = signature(run_active_learning).parameters
 # A setting belongs to the first group whose pattern is in its name.
 GROUPS = {
     "photos and results": "_data$|output_dir|use_checkpoints|validate|predict_pool|refit|rebuild|audit|target_accuracy",
+    "bursts, sites and boxes": "sequence|site|detection|group_by|propagate|photo_times",
     "questions and labels": "label|^(new_)?classes$|^class_aliases$|request_rows|active_|candidate_pool",
     "the network": "embedding|pretrained|balanced|feat_dim|batchnorm|finetuning",
     "everything else": "",

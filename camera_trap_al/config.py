@@ -18,10 +18,13 @@ from camera_trap_al.image_cache import CACHE_MODES
 from camera_trap_al.photo_folders import RUN_DATABASE
 from camera_trap_al.query import LabelSourceLike
 from camera_trap_al.rules import (
+    a_class_name,
+    a_file,
     a_function,
     a_label_source,
     a_name,
     a_path,
+    a_pattern,
     answers_yes,
     any_path,
     boolean,
@@ -50,8 +53,15 @@ PREDICT_POOL = ("end", "rounds", "never")
 NEW_CLASSES = ("refuse", "add")
 REQUEST_ROWS = ("all", "changed")
 REFITS = ("pixel_stats",)
+GROUP_BY = ("auto", "sequence", "image")
+PHOTO_TIMES = ("exif", "file")
+PROPAGATE = ("sequence",)
+VALIDATION_SPLITS = ("site", "sequence")
 # What belongs to one start, or to where things lie, and is no change of the run.
-OF_ONE_START = {"train_data", "unlabelled_data", "validation_data", "output_dir", "use_checkpoints", "refit", "rebuild"}
+OF_ONE_START = {
+    *("train_data", "unlabelled_data", "validation_data", "detections", "sites", "output_dir"),
+    *("use_checkpoints", "refit", "rebuild"),
+}
 DEFAULT_FOLDER = "Active Learning Files"
 AUDIT_WITHOUT_VALIDATION = 0.05
 
@@ -136,6 +146,17 @@ class RunConfig:
     stop_when: Callable[[Any], Any] | None = setting(None, optional(a_function))
     target_accuracy: float | None = setting(None, optional(share(1)))
     class_weight: str | None = setting(None, optional(one_of(CLASS_WEIGHTS)))
+    detections: str | PathLike[str] | None = setting(None, optional(a_file))
+    detection_threshold: float = setting(0.2, share(1))
+    detections_empty: str | None = setting(None, optional(a_class_name))
+    group_by: str = setting("auto", one_of(GROUP_BY))
+    sequence_gap: float = setting(60.0, number(above=0))
+    sequence_pattern: str | None = setting(None, optional(a_pattern))
+    site_level: int | None = setting(None, optional(whole(1)))
+    sites: str | PathLike[str] | None = setting(None, optional(a_file))
+    photo_times: str = setting("exif", one_of(PHOTO_TIMES))
+    propagate: str | None = setting(None, optional(one_of(PROPAGATE)))
+    validation_split: str | None = setting(None, optional(one_of(VALIDATION_SPLITS)), kept=True)
 
     def __post_init__(self) -> None:
         problems = self.problems()

@@ -3,13 +3,11 @@
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from camera_trap_al.active_learning_methods.base import QueryStrategy
-from camera_trap_al.audit import Audit
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
@@ -27,41 +25,13 @@ from camera_trap_al.query import Answer, LabelSource, LabelSourceLike, Query
 from camera_trap_al.round_figures import audit_of, why_stop
 from camera_trap_al.run_folder import faults_told
 from camera_trap_al.run_rebuild import open_run
+from camera_trap_al.run_result import RunResult
 from camera_trap_al.run_store import RunStore
 from camera_trap_al.start_screen import start_screen
 
 __all__ = ["RunResult", "run_active_learning"]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """How a run ended.
-
-    Attributes
-    ----------
-    labels_given
-        Answers over the life of the run; the training folder is not counted.
-    rounds
-        Rounds that were answered over the life of the run.
-    validation_history
-        The figures of each evaluation, with the number of labels behind it as `train_set_size`, in that order.
-    export_dir
-        Folder with the trained model.
-    ended_because
-        "everything is labelled", "max_labels is reached", "target_accuracy is reached", "stop_when says so" or the
-        reason that it gave, "only skipped photos are left" or "the expert stopped".
-    audit
-        What the audit photos said at last; None without any.
-    """
-
-    labels_given: int
-    rounds: int
-    validation_history: tuple[Mapping[str, Any], ...]
-    export_dir: Path
-    ended_because: str
-    audit: Audit | None = None
 
 
 def run_active_learning(
@@ -121,6 +91,17 @@ def run_active_learning(
     stop_when: Any = None,
     target_accuracy: float | None = None,
     class_weight: str | None = None,
+    detections: str | PathLike[str] | None = None,
+    detection_threshold: float = 0.2,
+    detections_empty: str | None = None,
+    group_by: str = "auto",
+    sequence_gap: float = 60.0,
+    sequence_pattern: str | None = None,
+    site_level: int | None = None,
+    sites: str | PathLike[str] | None = None,
+    photo_times: str = "exif",
+    propagate: str | None = None,
+    validation_split: str | None = None,
 ) -> RunResult:
     """Train an image classifier, asking a person to label the photos that are worth it.
 
@@ -223,6 +204,39 @@ def run_active_learning(
         ``"balanced"``: each class counts as much as any other when the classifier learns, however few labels it has;
         more photos of rare species are found then, and more are taken for one that are none. None: each label counts
         the same.
+    detections
+        File of MegaDetector or another program in its format: of each photo, the network sees a square around the box
+        of the surest animal. Photos without such a box are seen whole.
+    detection_threshold
+        Confidence from which on a box counts, 0 to 1.
+    detections_empty
+        The class of unlabelled photos in which `detections` has no such box; nobody is asked about them, and nothing is
+        learnt from them. None: they are photos like any other.
+    group_by
+        ``"sequence"``: at most one photo of a burst is asked about in a round, and none of a burst with a label while
+        one without is left; ``"image"``: photos are asked about whatever burst they are of; ``"auto"``: the first if
+        at least half of the photos have a time, or `sequence_pattern` is given.
+    sequence_gap
+        Seconds; photos of one site are a burst while each is taken less than that after the one before.
+    sequence_pattern
+        A regular expression that is looked for in file names: photos of one site are a burst if what the part in
+        parentheses matches, or else the whole, is the same, as with ``(SEQ[0-9]+)_IMG`` in SEQ7510_IMG_0001.jpg. Photos
+        in whose names it is not found are grouped by time.
+    site_level
+        Which folder of a photo's path names its site: 1 is the uppermost below `unlabelled_data`, or below the folder
+        of a class. None: all its folders together.
+    sites
+        CSV that names sites, with the columns RelativePath (a folder, as Timelapse writes it), site and, where a folder
+        holds photos of several, File.
+    photo_times
+        When a photo was taken: as the camera wrote it into the photo (``"exif"``), or, where it did not, as the file
+        system says when the file was changed (``"file"``), which copying may falsify.
+    propagate
+        ``"sequence"``: a label counts, with less weight, for the photos of the same burst that look alike and are not
+        surely something else. None: it counts for its photo alone.
+    validation_split
+        ``"site"`` or ``"sequence"``: without `validation_data`, about a fifth of the sites or bursts that have labels
+        when the run begins are kept out of the training, to measure the model. None: `audit_fraction` does that.
     image_cache
         Where decoded photos are kept: in a file of the run folder (``"auto"``), in ``"memory"``, nowhere (``"off"``).
     image_cache_gb

@@ -38,7 +38,10 @@ CREATE TABLE classes (class_id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE photos (
     photo_row INTEGER PRIMARY KEY, role INTEGER NOT NULL, path TEXT NOT NULL,
     class_id INTEGER REFERENCES classes, set_aside TEXT,
-    unusable INTEGER NOT NULL DEFAULT 0, is_initial INTEGER NOT NULL DEFAULT 0, audit_lot REAL, UNIQUE (role, path)
+    unusable INTEGER NOT NULL DEFAULT 0, is_initial INTEGER NOT NULL DEFAULT 0, audit_lot REAL,
+    taken_at INTEGER, time_source TEXT, site TEXT, sequence INTEGER,
+    box TEXT, n_boxes INTEGER, surest_box REAL,
+    is_held_out INTEGER NOT NULL DEFAULT 0, propagated_class INTEGER REFERENCES classes, UNIQUE (role, path)
 );
 """
 

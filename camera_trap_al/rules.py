@@ -1,6 +1,7 @@
 """Rules for settings: each says what a value must be if it is not."""
 
 import math
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import field, fields
 from difflib import get_close_matches
@@ -16,11 +17,13 @@ from camera_trap_al.photo_folders import RESERVED_CLASS_NAMES
 __all__ = [
     "LABEL_SOURCE_WORDS",
     "Rule",
+    "a_class_name",
     "a_file",
     "a_function",
     "a_label_source",
     "a_name",
     "a_path",
+    "a_pattern",
     "answers_yes",
     "any_path",
     "boolean",
@@ -216,6 +219,20 @@ def a_label_source(value: Any) -> str | None:
 def a_name(value: Any) -> str | None:
     """Accept a word that is not blank."""
     return None if isinstance(value, str) and value.strip() == value != "" else "a name without spaces at its ends"
+
+
+def a_class_name(value: Any) -> str | None:
+    """Accept the name of one class."""
+    return class_list([value]) and f"a class name, but none of {', '.join(sorted(RESERVED_CLASS_NAMES))}"
+
+
+def a_pattern(value: Any) -> str | None:
+    """Accept a regular expression with at most one group."""
+    try:
+        fits = isinstance(value, str) and value != "" and re.compile(value).groups <= 1
+    except re.error:
+        fits = False
+    return None if fits else "a regular expression with at most one pair of parentheses, such as '(SEQ[0-9]+)_IMG'"
 
 
 def class_list(value: Any) -> str | None:

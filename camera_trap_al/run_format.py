@@ -8,7 +8,7 @@ from camera_trap_al.exceptions import CheckpointError
 
 __all__ = ["FORMAT", "bring_up_to_date"]
 
-FORMAT = 3
+FORMAT = 4
 
 SCHEMA = f"""
 {photo_table.SCHEMA}
@@ -39,6 +39,17 @@ ALTER TABLE query_rows ADD COLUMN score REAL;
 ALTER TABLE query_rows ADD COLUMN guess INTEGER;
 ALTER TABLE query_rows ADD COLUMN confidence REAL;
 CREATE TABLE rounds (n_answers INTEGER PRIMARY KEY, figures TEXT NOT NULL);
+""",
+    3: """
+ALTER TABLE photos ADD COLUMN taken_at INTEGER;
+ALTER TABLE photos ADD COLUMN time_source TEXT;
+ALTER TABLE photos ADD COLUMN site TEXT;
+ALTER TABLE photos ADD COLUMN sequence INTEGER;
+ALTER TABLE photos ADD COLUMN box TEXT;
+ALTER TABLE photos ADD COLUMN n_boxes INTEGER;
+ALTER TABLE photos ADD COLUMN surest_box REAL;
+ALTER TABLE photos ADD COLUMN is_held_out INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE photos ADD COLUMN propagated_class INTEGER REFERENCES classes;
 """,
 }
 

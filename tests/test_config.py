@@ -74,6 +74,17 @@ NEW = {
     "stop_when": None,
     "target_accuracy": None,
     "class_weight": None,
+    "detections": None,
+    "detection_threshold": 0.2,
+    "detections_empty": None,
+    "group_by": "auto",
+    "sequence_gap": 60.0,
+    "sequence_pattern": None,
+    "site_level": None,
+    "sites": None,
+    "photo_times": "exif",
+    "propagate": None,
+    "validation_split": None,
 }
 DEFAULTS = {name: None if default is REQUIRED else default for name, default in (SPECIFICATION | NEW).items()}
 
@@ -136,6 +147,17 @@ BAD: dict[str, list[Any]] = {
     "target_accuracy": [-0.1, 1.1, "90 %", True],
     "classifier": ["svm", 3, None, LogisticRegression, object()],
     "class_weight": ["", "balance", True, {0: 2.0}],
+    "detections": [3, "", "/not/there.json", Path(__file__).parent],
+    "detection_threshold": [-0.1, 1.1, "0.2", None],
+    "detections_empty": ["", " empty", "skip", 3],
+    "group_by": ["", "burst", True, None],
+    "sequence_gap": NO_POSITIVE,
+    "sequence_pattern": ["", "(", "(a)(b)", 3],
+    "site_level": [0, -1, 1.5, "1", True],
+    "sites": [3, "", "/not/there.csv", Path(__file__).parent],
+    "photo_times": ["", "filesystem", True, None],
+    "propagate": ["", "image", True],
+    "validation_split": ["", "random", True],
 }
 CHECKED_ELSEWHERE = {"embedding_arch", "device"}  # deep_learning knows what there is
 
@@ -429,6 +451,8 @@ def test_a_resumed_run_keeps_the_network_and_the_seed():
         "embedding_train_loader_type",
         # The audit is drawn when a run begins.
         "audit_fraction",
+        # And so is what is kept out of the training.
+        "validation_split",
     }
 
 
