@@ -62,8 +62,8 @@ OTHERS = {
     **{"finetuning_gate": False, "classes": ["a", "b"], "class_aliases": {"x": "a"}, "label_column": "Art"},
     **{"new_classes": "add", "request_rows": "changed", "accept_error": 0.1, "class_weight": "balanced"},
     **{"audit_fraction": 0.1, "stop_when": bool, "target_accuracy": 0.9, "detection_threshold": 0.5},
-    **{"detections_empty": "empty", "group_by": "image", "sequence_gap": 5.0, "sequence_pattern": "SEQ", "site_level": 1},
-    **{"photo_times": "file", "propagate": "sequence", "validation_split": "site"},
+    **{"detections_empty": "empty", "group_by": "image", "sequence_gap": 5.0, "sequence_pattern": "SEQ"},
+    **{"site_level": 1, "photo_times": "file", "propagate": "sequence", "validation_split": "site"},
 }
 
 
