@@ -80,12 +80,19 @@ class Catalogue:
         (n_rows,) the photo of each row, relative to the folder of its data set, separated by ``/``.
     pools
         Role, class and usability of each row. Labels given later are written into `pools.targets`.
+    sequences
+        (n_rows,) numbers, equal for photos of one burst, -1 for photos of which nothing is known; None if that is so
+        for most of them.
+    sites
+        (n_rows,) where each photo was taken, "" where that is not known; empty if nobody has looked.
     """
 
     roots: Mapping[Role, Path]
     classes: tuple[str, ...]
     paths: Sequence[str]
     pools: Pools
+    sequences: IndexArray | None = None
+    sites: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -101,10 +108,10 @@ def class_of(path: str) -> str:
 
 
 def groups_of(catalogue: Catalogue, rows: IndexArray) -> IndexArray:
-    """Tell by their folders which photos are likely to be alike.
+    """Tell which photos are likely to be alike: those of one sequence or, where these are not known, of one folder.
 
-    Those of one folder are a group. A photo that lies directly in the folder of its class is one of its own: that
-    folder says what it shows, not where it was taken.
+    A photo that lies directly in the folder of its class is a group of its own: that folder says what it shows, not
+    where it was taken.
 
     Parameters
     ----------
@@ -118,10 +125,12 @@ def groups_of(catalogue: Catalogue, rows: IndexArray) -> IndexArray:
     (n,) numbers, equal for photos of one group.
     """
     roles, names = catalogue.pools.roles, []
-    for row in rows.tolist():
+    sequences = np.full(len(rows), -1) if catalogue.sequences is None else catalogue.sequences[rows]
+    for row, sequence in zip(rows.tolist(), sequences.tolist(), strict=True):
         folder = catalogue.paths[row].rpartition("/")[0]
         is_class_folder = roles[row] != Role.UNLABELLED and "/" not in folder
-        names.append(f"{roles[row]}/{folder}/{row if is_class_folder else ''}")
+        of_folder = f"{roles[row]}/{folder}/{row if is_class_folder else ''}"
+        names.append(of_folder if sequence < 0 else f"sequence {sequence}")
     numbers: IndexArray = np.unique(names, return_inverse=True)[1].astype(np.int64)
     return numbers
 

@@ -61,6 +61,12 @@ class Pools:
         (n_rows,) float64, NaN for rows that are not reserved for the audit, by default all. Of the others, the whole
         part numbers what was drawn as one, a burst or a single photo; what is behind the point is the place in the
         random order of the audit.
+    is_held_out
+        (n_rows,) bool, True for rows of any role that are kept out of the training to measure the model, with or
+        without a label; by default none.
+    propagated
+        (n_rows,) int64, the class id that a row without a label has from another one of its sequence; `UNLABELLED`
+        where it has none, by default everywhere.
     """
 
     roles: NDArray[np.int8]
@@ -68,12 +74,14 @@ class Pools:
     is_set_aside: NDArray[np.bool_]
     is_initial: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     audit_lots: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0, np.float64))
+    is_held_out: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    propagated: IndexArray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __post_init__(self) -> None:
-        if not len(self.is_initial):
-            object.__setattr__(self, "is_initial", np.zeros(len(self.roles), np.bool_))
-        if not len(self.audit_lots):
-            object.__setattr__(self, "audit_lots", np.full(len(self.roles), np.nan))
+        of_none = {"is_initial": False, "audit_lots": np.nan, "is_held_out": False, "propagated": UNLABELLED}
+        for name, value in of_none.items():
+            if not len(getattr(self, name)):
+                object.__setattr__(self, name, np.full(len(self.roles), value))
         lengths = [len(getattr(self, each.name)) for each in fields(self)]
         if len(set(lengths)) > 1:
             named = ", ".join(each.name for each in fields(self))
@@ -81,13 +89,20 @@ class Pools:
 
     @property
     def labelled(self) -> IndexArray:
-        """Rows that the model learns from, ascending: the training set and every answered photo outside the audit."""
-        return self._rows((self.roles != Role.VALIDATION) & (self.targets != UNLABELLED) & ~self.is_audit)
+        """Rows that the model learns from, ascending: training photos and answered ones, but none that measure it."""
+        measures = (self.roles == Role.VALIDATION) | self.is_audit | self.is_held_out
+        return self._rows((self.targets != UNLABELLED) & ~measures)
 
     @property
     def unlabelled(self) -> IndexArray:
-        """Rows that may still be asked about, ascending, those of the audit included."""
+        """Rows of the unlabelled folder that have no label yet, ascending."""
         return self._rows((self.roles == Role.UNLABELLED) & (self.targets == UNLABELLED))
+
+    @property
+    def to_ask(self) -> IndexArray:
+        """Rows that may still be asked about, ascending, those of the audit included."""
+        rows = self.unlabelled
+        return rows[~self.is_held_out[rows]]
 
     @property
     def is_audit(self) -> NDArray[np.bool_]:
@@ -113,30 +128,32 @@ class Pools:
     ) -> IndexArray:
         """Rows that a strategy may choose from, ascending: the unlabelled ones outside the audit with the lowest lots.
 
-        As labels use them up, those with the next higher lots come in.
+        As labels use them up, those with the next higher lots come in. Of rows with equal lots, all are taken or none,
+        as far as that is possible.
 
         Parameters
         ----------
         lots
-            (n_rows,) a random number for each row, always the same.
+            (n_rows,) a random number for each row, or for each sequence of rows.
         at_most
             How many there are; None for all.
         not_now
             (n,) rows that are left for later, unless there are no others.
         """
-        rows = self.unlabelled
+        rows = self.to_ask
         rows = rows[~self.is_audit[rows]]
         if not_now is not None and len(not_now) and len(others := np.setdiff1d(rows, not_now)):
             rows = others
         if at_most is None or len(rows) <= at_most:
             return rows
-        lowest = np.argpartition(lots[rows], at_most - 1)[:at_most]
-        return np.sort(rows[lowest])
+        by_lot = rows[np.argsort(lots[rows], kind="stable")]
+        whole = by_lot[lots[by_lot] < lots[by_lot[at_most]]]
+        return np.sort(whole if len(whole) else by_lot[:at_most])
 
     @property
     def validation(self) -> IndexArray:
-        """Rows that only ever measure the model, ascending."""
-        return self._rows(self.roles == Role.VALIDATION)
+        """Labelled rows that only ever measure the model, ascending, but those of the audit."""
+        return self._rows(((self.roles == Role.VALIDATION) | self.is_held_out) & (self.targets != UNLABELLED))
 
     @property
     def answered(self) -> IndexArray:

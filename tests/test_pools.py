@@ -52,7 +52,7 @@ def test_a_label_moves_a_row_from_unlabelled_to_answered(pools: Pools) -> None:
 
 
 def test_arrays_of_different_lengths_are_an_error() -> None:
-    with pytest.raises(ValueError, match=r"got \[7, 6, 7, 7, 7\]"):
+    with pytest.raises(ValueError, match=r"got \[7, 6, 7, 7, 7, 7, 7\]"):
         Pools(np.array(ROLES, dtype=np.int8), np.array(TARGETS[:-1]), np.array(SET_ASIDE))
 
 

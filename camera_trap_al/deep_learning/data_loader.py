@@ -19,7 +19,7 @@ from camera_trap_al.parallel import decoding_threads
 from camera_trap_al.photo_folders import Catalogue, groups_of, new_catalogue, scan_data_folders
 from camera_trap_al.pools import IndexArray, Pools
 
-__all__ = ["BalancedBatchSampler", "ExtendedImageFolder", "ShuffledBatchSampler", "batch_sampler"]
+__all__ = ["BalancedBatchSampler", "ExtendedImageFolder", "ShuffledBatchSampler", "batch_sampler", "times_before"]
 
 SINGLE_BATCH_SIZE = 128
 ENOUGH_TO_DRAW_FROM = 8  # times as many photos as are drawn
@@ -286,13 +286,13 @@ class BalancedBatchSampler(Sampler[list[int]]):
         shuffled = self._rng.permutation(len(groups))
         few = shuffled[: ENOUGH_TO_DRAW_FROM * n]  # as a rule they are of enough groups
         for some in (few, shuffled):
-            in_turns = some[np.argsort(_times_before(groups[some]), kind="stable")]
+            in_turns = some[np.argsort(times_before(groups[some]), kind="stable")]
             if len(np.unique(groups[in_turns[:n]])) == n:
                 break
         return in_turns[:n]
 
 
-def _times_before(groups: IndexArray) -> IndexArray:
+def times_before(groups: IndexArray) -> IndexArray:
     """Count for each position how many earlier ones are of its group."""
     by_group = np.argsort(groups, kind="stable")
     _, first, sizes = np.unique(groups[by_group], return_index=True, return_counts=True)

@@ -4,11 +4,13 @@ import logging
 import sys
 
 import numpy as np
+from numpy.typing import NDArray
 
 from camera_trap_al.active_learning_methods.base import PoolView, ScoreSampling
+from camera_trap_al.active_learning_methods.one_per_sequence import choose_one_per_sequence
 from camera_trap_al.audit import audit_photos_of_round, draw_audit
 from camera_trap_al.config import RunConfig
-from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
+from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder, times_before
 from camera_trap_al.photo_folders import Catalogue, groups_of
 from camera_trap_al.photo_table import AUDIT_DRAWN_FROM
 from camera_trap_al.pools import UNLABELLED, IndexArray, Role
@@ -32,7 +34,7 @@ def reserve_audit(store: RunStore, catalogue: Catalogue) -> Catalogue:
     drawn_from, fraction = store.recall(AUDIT_DRAWN_FROM), store.config.audit_share
     if not fraction or (drawn_from is None and store.has_begun()) or drawn_from == len(catalogue):
         return catalogue
-    rows = catalogue.pools.unlabelled
+    rows = catalogue.pools.to_ask
     rows = rows[rows >= (drawn_from or 0)]
     numbers = catalogue.pools.audit_groups(np.flatnonzero(catalogue.pools.is_audit))
     lots = draw_audit(
@@ -68,6 +70,9 @@ class Questions:
 
     def __init__(self, dataset: ExtendedImageFolder, config: RunConfig) -> None:
         self.lots = config.generator("candidates", 0).random(len(dataset))
+        self._sequences = None if config.group_by == "image" else dataset.catalogue.sequences
+        if self._sequences is not None:
+            _, self._first_rows, self._numbers = np.unique(self._sequences, return_index=True, return_inverse=True)
         self._dataset = dataset
         self._config = config
         self._strategy = config.strategy
@@ -80,8 +85,17 @@ class Questions:
 
     @property
     def candidates(self) -> IndexArray:
-        """Rows that the strategy may choose from, ascending."""
-        return self._dataset.pools.candidates(self.lots, self._config.candidate_pool, self._skipped)
+        """Rows that the strategy may choose from, ascending: whole sequences, first of those without a label."""
+        lots = self.lots if self._sequences is None else self._lots_of_sequences(self._sequences)
+        return self._dataset.pools.candidates(lots, self._config.candidate_pool, self._skipped)
+
+    def _lots_of_sequences(self, sequences: IndexArray) -> NDArray[np.float64]:
+        """(n_rows,) the lot of the first photo of each sequence, and 1 more for sequences that have a label."""
+        has_label = np.zeros(len(self._first_rows), np.bool_)
+        has_label[self._numbers[self._dataset.pools.labelled]] = True
+        of_sequence = (self.lots[self._first_rows] + has_label)[self._numbers]
+        lots: NDArray[np.float64] = np.where(sequences < 0, self.lots, of_sequence)
+        return lots
 
     @property
     def to_read(self) -> tuple[IndexArray, IndexArray, IndexArray]:
@@ -112,7 +126,7 @@ class Questions:
 
     def why_finished(self) -> str | None:
         """Say why there is nothing more to ask: "everything is labelled", "max_labels is reached", or None."""
-        if not len(self._dataset.pools.unlabelled):
+        if not len(self._dataset.pools.to_ask):
             return "everything is labelled"
         return None if self.n_answers_left else "max_labels is reached"
 
@@ -126,11 +140,23 @@ class Questions:
         """
         n = min(self._config.active_batch, self.n_answers_left)
         n_audit = audit_photos_of_round(self._config.audit_share, n, round_number)
-        audit = self._audit_to_come()[: max(n_audit, n - len(view.unlabelled))]
+        audit = self._audit_of_round(n_audit, n - len(view.unlabelled))
         if len(audit) and not (n > len(audit) and len(view.unlabelled)):
             return audit
         rng = self._config.generator("query", round_number)
-        return np.concatenate([audit, self._strategy.select_batch(view, n - len(audit), rng)])
+        if self._sequences is None:
+            chosen = self._strategy.select_batch(view, n - len(audit), rng)
+        else:
+            chosen = choose_one_per_sequence(self._strategy, view, n - len(audit), rng, self._sequences)
+        return np.concatenate([audit, chosen])
+
+    def _audit_of_round(self, n: int, at_least: int) -> IndexArray:
+        """Rows of the audit to ask about: n of them, of as many sequences, and `at_least` as long as there are any."""
+        rows = self._audit_to_come()
+        if self._sequences is not None:
+            repeats = times_before(np.where(self._sequences < 0, -1 - np.arange(len(self.lots)), self._sequences)[rows])
+            rows = rows[np.argsort(repeats, kind="stable")]
+        return rows[: max(n, at_least)]
 
     def reasons(self, rows: IndexArray, view: PoolView) -> Reasons:
         """Say what strategy and model think of rows to be asked about; nothing of those that are no candidates."""
