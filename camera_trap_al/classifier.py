@@ -163,7 +163,14 @@ class EmbeddingClassifier:
         self._n_labels = 1
         self._new_estimator()  # for its errors: hours may lie between here and the first fit
 
-    def fit(self, scaled_embeddings: FloatArray, targets: IndexArray, *, progress: bool = True) -> Self:
+    def fit(
+        self,
+        scaled_embeddings: FloatArray,
+        targets: IndexArray,
+        weights: FloatArray | None = None,
+        *,
+        progress: bool = True,
+    ) -> Self:
         """Fit from scratch, forgetting any earlier fit.
 
         Parameters
@@ -172,6 +179,8 @@ class EmbeddingClassifier:
             (n, n_features), the labelled rows, scaled.
         targets
             (n,), their class ids.
+        weights
+            (n,), how much each counts, above 0; None: each the same.
         progress
             Whether to show a progress bar with the loss of each epoch; only an `MLPClassifier` has one.
 
@@ -191,7 +200,8 @@ class EmbeddingClassifier:
             estimator = self._new_estimator()
             what = f"Classifier: learning from {len(targets)} labelled images of {len(labelled_classes)} classes"
             with stage(logger, what, "training the classifier"):
-                fit_estimator(estimator, scaled_embeddings, targets, class_weight=self.class_weight, progress=progress)
+                settings: dict[str, Any] = {"class_weight": self.class_weight, "weights": weights, "progress": progress}
+                fit_estimator(estimator, scaled_embeddings, targets, **settings)
         self.estimator_, self.labelled_classes = estimator, labelled_classes
         self._n_features = scaled_embeddings.shape[1]
         return self

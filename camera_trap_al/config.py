@@ -12,7 +12,7 @@ import numpy as np
 
 from camera_trap_al.active_learning_methods import STRATEGIES
 from camera_trap_al.active_learning_methods.base import QueryStrategy
-from camera_trap_al.estimators import CLASS_WEIGHTS, CLASSIFIERS, new_estimator
+from camera_trap_al.estimators import CLASS_WEIGHTS, CLASSIFIERS, can_weigh, new_estimator
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.image_cache import CACHE_MODES
 from camera_trap_al.photo_folders import RUN_DATABASE
@@ -206,6 +206,11 @@ class RunConfig:
                 f"candidate_pool must be at least active_batch, since each round asks about candidates; got "
                 f"{self.candidate_pool} and {self.active_batch}."
             )
+        if self.validation_split is not None and self.validation_data is not None:
+            found.append(
+                f"validation_split={self.validation_split!r} makes validation photos where there are none, and "
+                "validation_data is given. Leave one of them out."
+            )
         return [*found, *self._folder_problems(), *self._classifier_problems()]
 
     def _folder_problems(self) -> Iterator[str]:
@@ -239,6 +244,12 @@ class RunConfig:
             new_estimator(self.classifier, self.classifier_params or {}, seed=0, class_weight=self.class_weight)
         except ConfigError as error:
             return list(error.problems)
+        if self.propagate is not None and not can_weigh(self.classifier):
+            return [
+                f"propagate={self.propagate!r} cannot be used with classifier={type(self.classifier).__name__}, whose "
+                "fit() takes no sample_weight. Use propagate=None, or one of "
+                f"{', '.join(map(repr, CLASSIFIERS))} as the classifier."
+            ]
         return []
 
     @property
@@ -252,7 +263,7 @@ class RunConfig:
         """The share of the unlabelled photos, and of each round, that only measures the model."""
         if self.audit_fraction is not None:
             return self.audit_fraction
-        return AUDIT_WITHOUT_VALIDATION if self.validation_data is None else 0.0
+        return AUDIT_WITHOUT_VALIDATION if self.validation_data is None and self.validation_split is None else 0.0
 
     @property
     def training(self) -> TrainingStage:

@@ -14,13 +14,22 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.pools import FloatArray, IndexArray
 
-__all__ = ["CLASSIFIERS", "CLASS_WEIGHTS", "MLP_PARAMS", "fit_estimator", "new_estimator", "settings_as_json"]
+__all__ = [
+    "CLASSIFIERS",
+    "CLASS_WEIGHTS",
+    "MLP_PARAMS",
+    "can_weigh",
+    "fit_estimator",
+    "new_estimator",
+    "settings_as_json",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +92,13 @@ def new_estimator(
 
 
 def fit_estimator(
-    estimator: Any, embeddings: FloatArray, targets: IndexArray, *, class_weight: str | None = None, progress: bool
+    estimator: Any,
+    embeddings: FloatArray,
+    targets: IndexArray,
+    *,
+    class_weight: str | None = None,
+    weights: FloatArray | None = None,
+    progress: bool,
 ) -> None:
     """Fit in place, with a progress bar if it is a plain `MLPClassifier`, on one BLAS thread if matrices are small.
 
@@ -95,6 +110,8 @@ def fit_estimator(
         (n, n_features) and (n,) class ids.
     class_weight
         Weighs the images of an `MLPClassifier`; others do it themselves.
+    weights
+        (n,) how much each image counts, above 0; None: each the same. See `can_weigh`.
     progress
         Whether to show the bar.
 
@@ -104,17 +121,24 @@ def fit_estimator(
         If the estimator refuses the data.
     """
     is_mlp = type(estimator) is MLPClassifier
-    weights = {"sample_weight": compute_sample_weight(class_weight, targets)} if is_mlp and class_weight else {}
+    if is_mlp and class_weight:
+        by_class = compute_sample_weight(class_weight, targets)
+        weights = by_class if weights is None else by_class * weights
     bar = _each_epoch(estimator, show=progress) if is_mlp else nullcontext()
     threads = threadpool_limits(1, "blas") if is_mlp or len(targets) < ONE_THREAD_BELOW else nullcontext()
     try:
         with _warnings_heeded(), threads, bar:
-            estimator.fit(embeddings, targets, **weights)
+            estimator.fit(embeddings, targets, **({} if weights is None else {"sample_weight": weights}))
     except ValueError as error:
         raise ConfigError(
             f"classifier: {type(estimator).__name__} cannot be fitted on {len(targets)} images of "
             f"{len(np.unique(targets))} classes with its present settings: {error}"
         ) from error
+
+
+def can_weigh(estimator: Any) -> bool:
+    """Whether an estimator, or one of the named ones, can learn more from some images than from others."""
+    return isinstance(estimator, str) or has_fit_parameter(estimator, "sample_weight")
 
 
 def settings_as_json(settings: Mapping[str, Any]) -> str:

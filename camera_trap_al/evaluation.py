@@ -93,6 +93,10 @@ class EvaluationReport:
         (n_images,) true class ids.
     classes
         Class names by class id.
+    split
+        How the images were kept apart from those of the training: "folder" (the user did), "site" or "sequence".
+    n_shared_sequences
+        Number of sequences that have images both here and in the training; if it is not 0, the figures flatter.
     calibration
         How far confidence and truth are apart, without and with the temperature of the exported model.
     """
@@ -115,6 +119,8 @@ class EvaluationReport:
     predictions: Predictions
     true_ids: IndexArray
     classes: tuple[str, ...]
+    split: str = "folder"
+    n_shared_sequences: int = 0
     calibration: Calibration = field(default_factory=Calibration)
 
     @property
@@ -148,6 +154,8 @@ class EvaluationReport:
             "conf_mat_classes": list(self.conf_mat_classes),
             "n_images": self.n_images,
             "n_groups": self.n_groups,
+            "split": self.split,
+            "n_shared_sequences": self.n_shared_sequences,
             "balanced_accuracy": self.balanced_accuracy,
             "top_3_accuracy": self.top_3_accuracy,
             "intervals": {name: list(interval) for name, interval in self.intervals.items()},

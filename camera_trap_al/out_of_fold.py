@@ -21,6 +21,7 @@ from camera_trap_al.pools import FloatArray, IndexArray
 __all__ = [
     "OutOfFold",
     "calibrate_out_of_fold",
+    "folds_by_group",
     "logistic_probabilities",
     "out_of_fold_probabilities",
     "split_if_few",
@@ -121,7 +122,7 @@ def out_of_fold_probabilities(
     _check(embeddings, targets, groups, n_classes, n_folds)
     probabilities = np.zeros((len(targets), n_classes), np.float32)
     is_judged = np.zeros(len(targets), np.bool_)
-    folds = _folds(targets, groups, seed, n_folds)
+    folds = folds_by_group(targets, groups, seed, n_folds)
     for others, held_out in folds:
         judged = held_out[np.isin(targets[held_out], targets[others])]
         if len(judged) and len(np.unique(targets[others])) > 1:
@@ -222,8 +223,24 @@ def split_if_few(groups: IndexArray, may_be_split: NDArray[np.bool_]) -> IndexAr
     return split
 
 
-def _folds(targets: IndexArray, groups: IndexArray, seed: int, n_folds: int) -> list[tuple[IndexArray, IndexArray]]:
-    """Give for each fold the photos to learn from and those to judge."""
+def folds_by_group(
+    targets: IndexArray, groups: IndexArray, seed: int, n_folds: int
+) -> list[tuple[IndexArray, IndexArray]]:
+    """Give for each fold the photos to learn from and those to judge, whole groups, each class spread over many.
+
+    Parameters
+    ----------
+    targets, groups
+        (n,) class ids, and numbers that are equal for photos that are alike.
+    seed
+        Decides the folds, 0 to 2^32 - 1.
+    n_folds
+        At most so many; there are fewer with fewer groups, or fewer photos in the largest class.
+
+    Returns
+    -------
+    Positions of both, ascending; nothing if two folds cannot be made.
+    """
     n_folds = min(n_folds, len(np.unique(groups)), int(np.bincount(targets, minlength=1).max()))
     if n_folds < 2:
         return []

@@ -41,7 +41,7 @@ CREATE TABLE photos (
     unusable INTEGER NOT NULL DEFAULT 0, is_initial INTEGER NOT NULL DEFAULT 0, audit_lot REAL,
     taken_at INTEGER, time_source TEXT, site TEXT, sequence INTEGER,
     box TEXT, n_boxes INTEGER, surest_box REAL,
-    is_held_out INTEGER NOT NULL DEFAULT 0, propagated_class INTEGER REFERENCES classes, UNIQUE (role, path)
+    is_held_out INTEGER NOT NULL DEFAULT 0, propagated_class INTEGER, UNIQUE (role, path)
 );
 """
 
@@ -200,16 +200,18 @@ def load_catalogue(db: sqlite3.Connection, roots: Mapping[Role, Path]) -> Catalo
     """
     _check_paths(db)
     photos = db.execute(
-        "SELECT role, path, COALESCE(class_id, ?), set_aside IS NOT NULL OR unusable, is_initial, audit_lot FROM photos"
-        " ORDER BY photo_row",
-        (UNLABELLED,),
+        "SELECT role, path, COALESCE(class_id, :none), set_aside IS NOT NULL OR unusable, is_initial, audit_lot,"
+        " is_held_out, COALESCE(propagated_class, :none) FROM photos ORDER BY photo_row",
+        {"none": UNLABELLED},
     ).fetchall()
-    roles, paths, targets, is_set_aside, is_initial, audit_lots = zip(*photos, strict=True)
+    roles, paths, targets, is_set_aside, is_initial, audit_lots, is_held_out, propagated = zip(*photos, strict=True)
     pools = Pools(
         np.array(roles, np.int8),
         np.array(targets, np.int64),
         np.array(is_set_aside, np.bool_),
         np.array(is_initial, np.bool_),
         np.array(audit_lots, np.float64),
+        np.array(is_held_out, np.bool_),
+        np.array(propagated, np.int64),
     )
     return Catalogue(roots, class_names(db), paths, pools)

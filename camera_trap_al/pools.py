@@ -8,12 +8,13 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["UNLABELLED", "FloatArray", "IndexArray", "Pools", "Role", "empty_where_unused"]
+__all__ = ["REFUSED", "UNLABELLED", "FloatArray", "IndexArray", "Pools", "Role", "empty_where_unused"]
 
 IndexArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 
 UNLABELLED = -1
+REFUSED = -2
 
 
 def empty_where_unused(shape: tuple[int, int]) -> FloatArray:
@@ -65,8 +66,8 @@ class Pools:
         (n_rows,) bool, True for rows of any role that are kept out of the training to measure the model, with or
         without a label; by default none.
     propagated
-        (n_rows,) int64, the class id that a row without a label has from another one of its sequence; `UNLABELLED`
-        where it has none, by default everywhere.
+        (n_rows,) int64, the class id that a row without a label has from another one of its sequence; `REFUSED` where
+        the label of that one does not count for it, `UNLABELLED` where there is none, by default everywhere.
     """
 
     roles: NDArray[np.int8]
@@ -92,6 +93,11 @@ class Pools:
         """Rows that the model learns from, ascending: training photos and answered ones, but none that measure it."""
         measures = (self.roles == Role.VALIDATION) | self.is_audit | self.is_held_out
         return self._rows((self.targets != UNLABELLED) & ~measures)
+
+    @property
+    def propagating(self) -> IndexArray:
+        """Rows that have no label but learn with that of another photo of their sequence, ascending."""
+        return np.intersect1d(self._rows((self.propagated >= 0) & ~self.is_audit), self.to_ask, assume_unique=True)
 
     @property
     def unlabelled(self) -> IndexArray:

@@ -49,7 +49,7 @@ ALTER TABLE photos ADD COLUMN box TEXT;
 ALTER TABLE photos ADD COLUMN n_boxes INTEGER;
 ALTER TABLE photos ADD COLUMN surest_box REAL;
 ALTER TABLE photos ADD COLUMN is_held_out INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE photos ADD COLUMN propagated_class INTEGER REFERENCES classes;
+ALTER TABLE photos ADD COLUMN propagated_class INTEGER;
 """,
 }
 

@@ -115,25 +115,26 @@ class RunStore:
         """The SQLite file."""
         return self.folder / RUN_DATABASE
 
-    def _transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+    def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Open the database for one transaction, for the modules that know its tables."""
         return transaction(self.database)
 
     def _create_or_check(self) -> None:
-        with self._transaction() as db:
+        with self.transaction() as db:
             run_writer.take(self.folder)
             check_whole(db, self.database)
             run_format.bring_up_to_date(db, self.database)
 
     def has_begun(self) -> bool:
         """Whether the run got as far as a first model or a first question."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             tables = ("artefacts", "queries", f"settings WHERE name = '{REBUILT}'")
             return any(db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in tables)
 
     def _begin(self, config: RunConfig) -> None:
         """Begin anew: what an earlier start registered before it failed binds nobody."""
         self.config = replace(config.with_seed(), audit_fraction=config.audit_share)
-        with self._transaction() as db:
+        with self.transaction() as db:
             for table in ("label_events", "photos", "classes", "settings"):  # nobody was asked yet: initial labels only
                 db.execute(f"DELETE FROM {table}")
         for left_over in (self.folder / INITIAL, self.folder / AUDIT):
@@ -143,12 +144,12 @@ class RunStore:
         logger.info("New run in %s with seed %d", self.folder, self.config.seed)
 
     def _settings(self) -> dict[str, Any]:
-        with self._transaction() as db:
+        with self.transaction() as db:
             return {name: json.loads(value) for name, value in db.execute("SELECT name, value FROM settings")}
 
     def _save_settings(self, settings: Mapping[str, Any]) -> None:
         values = [(name, json.dumps(value, default=str)) for name, value in settings.items()]
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.executemany("INSERT OR REPLACE INTO settings VALUES (?, ?)", values)
 
     def recall(self, name: str) -> Any:
@@ -161,12 +162,12 @@ class RunStore:
 
     def root_of(self, role: Role) -> Path | None:
         """Give the folder that a data set had at the last start; None if the run has no such data set."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             return photo_table.registered_roots(db).get(role)
 
     def class_names(self) -> tuple[str, ...]:
         """Give the names of the classes so far, by class id."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             return photo_table.class_names(db)
 
     def register(self, scans: Mapping[Role, FolderScan], classes: Sequence[str] = ()) -> Catalogue:
@@ -187,17 +188,17 @@ class RunStore:
         CheckpointError
             If most photos of a data set are not under the folder given now, so that it is another folder.
         """
-        with self._transaction() as db:
+        with self.transaction() as db:
             return photo_table.register(db, scans, classes)
 
     def fits(self, role: Role, scan: FolderScan) -> bool:
         """Whether a folder holds at least half of the photos that the run knows of a data set."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             return photo_table.fits(db, role, scan)
 
     def set_aside(self, reasons: Mapping[int, str]) -> None:
         """Record that photos cannot be used, and why, and list them in ``unreadable_images.csv``."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.executemany(
                 "UPDATE photos SET set_aside = ? WHERE photo_row = ?", [(why, int(row)) for row, why in reasons.items()]
             )
@@ -210,7 +211,7 @@ class RunStore:
 
     def reserve_for_audit(self, lots: Mapping[int, float]) -> None:
         """Reserve photos for the audit by their lots, and keep beside the database which ones."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             keep_audit(self.folder, photo_table.reserve_for_audit(db, lots))
 
     def ask(self, rows: IndexArray, reasons: Reasons | None = None) -> Query:
@@ -223,12 +224,12 @@ class RunStore:
         reasons
             What was thought of them.
         """
-        with self._transaction() as db:
+        with self.transaction() as db:
             return query_table.ask(db, rows, now(), reasons)
 
     def asked_photos(self) -> list[AskedPhoto]:
         """Give every photo that was asked about, in the order of asking."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             return query_table.asked_photos(db)
 
     def open_query(self, at_most: int | None = None) -> Query | None:
@@ -239,7 +240,7 @@ class RunStore:
         at_most
             Give only so many of its photos, the first ones.
         """
-        with self._transaction() as db:
+        with self.transaction() as db:
             found = db.execute("SELECT round FROM queries WHERE answered_at IS NULL").fetchone()
             if found is None:
                 return None
@@ -263,7 +264,7 @@ class RunStore:
             If another program has answered the question meanwhile; nothing is stored then.
         """
         check_answer(query, answer)
-        with self._transaction() as db:
+        with self.transaction() as db:
             is_stored = query_table.store_answer(db, query, answer, now())
             if is_stored:
                 query_table.check_something_is_labelled(db, answer.source)
@@ -277,7 +278,7 @@ class RunStore:
 
     def catalogue(self, roots: Mapping[Role, Path]) -> Catalogue:
         """Load all photos, with the folders where they lie now."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             return photo_table.load_catalogue(db, roots)
 
     def take_initial_labels(self, classes: Mapping[int, int | None], source: str, file_content: bytes | None) -> None:
@@ -294,7 +295,7 @@ class RunStore:
         """
         if file_content is not None:
             keep_file(self.folder, "initial", source, file_content)
-        with self._transaction() as db:
+        with self.transaction() as db:
             query_table.take_initial_labels(db, classes, source, now())
             labels = db.execute(
                 "SELECT path, CASE WHEN unusable THEN ? ELSE name END FROM photos LEFT JOIN classes USING (class_id)"
@@ -305,17 +306,17 @@ class RunStore:
 
     def skipped_rows(self, first_round: int, end_round: int) -> IndexArray:
         """Give the rows that the expert skipped from `first_round` to before `end_round`."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             return query_table.skipped_rows(db, first_round, end_round)
 
     def n_rounds(self) -> int:
         """Count the rounds that were answered."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             return int(db.execute("SELECT COUNT(*) FROM queries WHERE answered_at IS NOT NULL").fetchone()[0])
 
     def write_labels(self) -> None:
         """Write ``data/labels.csv``: every photo's label for people; the database stays the truth."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             rows = db.execute(
                 "SELECT role, path, CASE WHEN unusable THEN ? ELSE COALESCE(name, 'unlabelled') END"
                 " FROM photos LEFT JOIN classes USING (class_id) ORDER BY photo_row",
@@ -327,23 +328,23 @@ class RunStore:
 
     def record_evaluation(self, train_set_size: int, metrics: Mapping[str, Any]) -> None:
         """Store the validation figures of the model trained on so many labels."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("INSERT OR REPLACE INTO evaluations VALUES (?, ?)", (train_set_size, json.dumps(dict(metrics))))
 
     def validation_history(self) -> list[dict[str, Any]]:
         """Give the validation figures so far, in order of `train_set_size`, which is among their keys."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             rows = db.execute("SELECT train_set_size, metrics FROM evaluations ORDER BY train_set_size").fetchall()
         return [{"train_set_size": size, **json.loads(metrics)} for size, metrics in rows]
 
     def record_round(self, n_answers: int, figures: Mapping[str, Any]) -> None:
         """Store how the run stood with so many answers, as plain values."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("INSERT OR REPLACE INTO rounds VALUES (?, ?)", (n_answers, json.dumps(dict(figures))))
 
     def round_history(self) -> list[dict[str, Any]]:
         """Give how the run stood, in order of `n_answers`, which is among the keys."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             rows = db.execute("SELECT n_answers, figures FROM rounds ORDER BY n_answers").fetchall()
         return [{"n_answers": n_answers, **json.loads(figures)} for n_answers, figures in rows]
 
@@ -359,7 +360,7 @@ class RunStore:
                 with prepared_aside(self.folder / artefact.file) as prepared:
                     artefact.write(prepared)
                 checksums.append((artefact.file, sha256_of(prepared), json.dumps(dict(artefact.lineage))))
-            with self._transaction() as db:
+            with self.transaction() as db:
                 db.executemany("INSERT OR REPLACE INTO artefacts VALUES (?, ?, ?)", checksums)
         except DiskFullError:  # nothing was committed, and room is what is needed now
             for artefact in artefacts:
@@ -370,7 +371,7 @@ class RunStore:
 
     def lineage_of(self, file: str) -> dict[str, Any] | None:
         """Say what the artefact in `file` was made from; None if it is missing or not the one that was saved."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             found = db.execute("SELECT sha256, lineage FROM artefacts WHERE file = ?", (file,)).fetchone()
         if found is None:
             return None

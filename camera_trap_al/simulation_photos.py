@@ -14,6 +14,7 @@ from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningE
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.embedder import Embedder
 from camera_trap_al.deep_learning.precision import Precision
+from camera_trap_al.deep_learning.run_sequences import find_sequences, read_photo_times
 from camera_trap_al.exceptions import ConfigError, DataError
 from camera_trap_al.labelling.sources import KnownLabels
 from camera_trap_al.pools import FloatArray, IndexArray, Role
@@ -104,6 +105,11 @@ class SimulationPhotos:
         dataset = ExtendedImageFolder.from_folders(
             *folders, num_workers=config.num_workers, image_cache="memory", image_cache_gb=config.image_cache_gb
         )
+        catalogue, every = dataset.catalogue, np.arange(len(dataset))
+        taken_at = np.full(len(dataset), np.nan)
+        for row, time in read_photo_times(catalogue, config, every).items():
+            taken_at[row] = np.nan if time.taken_at is None else time.taken_at
+        dataset.catalogue = find_sequences(catalogue, config, taken_at)
         targets = _all_targets(dataset, truth)
         if embeddings is None:
             return cls(dataset, _embedded(dataset, config), targets)
@@ -131,7 +137,8 @@ class SimulationPhotos:
             With how many training photos of each class it begins, the others are left out; None takes all.
         """
         dataset, pools = copy.copy(self.dataset), self.dataset.pools
-        own = replace(pools, targets=pools.targets.copy(), is_set_aside=pools.is_set_aside.copy())
+        changing = "targets", "is_set_aside", "propagated"
+        own = replace(pools, **{name: getattr(pools, name).copy() for name in changing})
         dataset.catalogue = replace(self.dataset.catalogue, pools=own)
         if initial_per_class is not None:
             own.is_set_aside[_left_out(self.dataset, initial_per_class, config)] = True

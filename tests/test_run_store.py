@@ -697,7 +697,7 @@ from camera_trap_al.run_store import RunStore
 
 store = RunStore.open(RunConfig(output_dir=sys.argv[1]))
 query = store.open_query()
-transaction = store._transaction
+transaction = store.transaction
 
 @contextmanager
 def killed_before_the_commit():
@@ -708,7 +708,7 @@ def killed_before_the_commit():
         os.kill(os.getpid(), signal.SIGKILL)
 
 if sys.argv[2] == "before":
-    store._transaction = killed_before_the_commit
+    store.transaction = killed_before_the_commit
 store.commit(query, Answer({row: 1 for row in query.rows.tolist()}, source="a.csv", file_content=b"labels"))
 os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -19,12 +19,14 @@ from camera_trap_al.deep_learning.embedding_table import digest
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.finetuning_gate import finetune
 from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
+from camera_trap_al.deep_learning.held_out import n_shared_sequences
 from camera_trap_al.deep_learning.network_file import network_artefact, read_network
 from camera_trap_al.deep_learning.photo_embeddings import PhotoEmbeddings
 from camera_trap_al.deep_learning.photo_reader import PhotoReader
 from camera_trap_al.deep_learning.pixel_statistics import PixelStatistics
 from camera_trap_al.deep_learning.question import Questions
 from camera_trap_al.deep_learning.run_photos import register_photos, take_answer
+from camera_trap_al.deep_learning.run_propagation import RunPropagation
 from camera_trap_al.deep_learning.strategy_view import strategy_view
 from camera_trap_al.evaluation import EvaluationReport, evaluate
 from camera_trap_al.exceptions import DataError
@@ -71,6 +73,8 @@ class ActiveLearningEnvironment:
     ----------
     questions
         Which photos may be asked about next.
+    propagation
+        Which photos learn with the label of another one.
     scans
         What the data folders held when a run started; empty without a run.
     """
@@ -90,6 +94,7 @@ class ActiveLearningEnvironment:
         )
         self.scans: dict[Role, FolderScan] = {}
         self.questions = Questions(dataset, self.config)
+        self.propagation = RunPropagation(dataset, self.config)
         self._embedded = PhotoEmbeddings(dataset, self.embedder, parts_folder)
         self._fitted: FittedClassifier | None = None
         self._calibrated: CalibratedClassifier | None = None
@@ -138,7 +143,8 @@ class ActiveLearningEnvironment:
     @property
     def rows_in_use(self) -> IndexArray:
         """Rows whose photos are decoded before each question, ascending."""
-        return np.sort(np.concatenate([self.pools.labelled, self.pools.validation, *self.questions.to_read]))
+        in_use = self.pools.labelled, self.pools.validation, self.propagation.rows, *self.questions.to_read
+        return np.unique(np.concatenate(in_use))
 
     @property
     def embeddings(self) -> FloatArray:
@@ -193,6 +199,7 @@ class ActiveLearningEnvironment:
             yield self.fit_network
         while len(self.rows_to_embed()):  # more than once when photos turn out to be unreadable and others come in
             yield self.embed
+        self.propagation.update(self._embedded.table, self._fitted)
         if self._fitted is None or self._fitted.lineage != self._wanted_classifier_lineage():
             yield self.fit_classifier
 
@@ -237,10 +244,10 @@ class ActiveLearningEnvironment:
         """
         learnt = self._embedded.missing(self._rows_to_embed_exactly(), exactly=True)
         candidates = self._embedded.missing(self.candidates, exactly=self.embedder.is_always_exact)
-        return np.sort(np.concatenate([learnt, candidates]))
+        return np.union1d(learnt, candidates)
 
     def _rows_to_embed_exactly(self) -> IndexArray:
-        return np.concatenate([self.pools.labelled, self.tested, self.pools.audit])
+        return np.concatenate([self.pools.labelled, self.tested, self.pools.audit, self.propagation.rows])
 
     def embed(self) -> None:
         """Embed every photo in use with the present network, or only those that it has not embedded yet."""
@@ -256,23 +263,17 @@ class ActiveLearningEnvironment:
 
     def fit_classifier(self) -> None:
         """Fit scaler and classifier from scratch: the scaler on labelled and candidate rows, never on validation."""
-        lineage = self._wanted_classifier_lineage()
-        labelled = self.pools.labelled
-        self._fitted = FittedClassifier.fit(
-            self.config,
-            self._embedded.table.of(labelled),
-            self.dataset.targets[labelled],
-            self._embedded.table.of(self.candidates),
-            len(self.dataset.classes),
-            lineage,
-        )
+        rows, targets, weights = self.propagation.training_set()
+        table, n_classes, lineage = self._embedded.table, len(self.dataset.classes), self._wanted_classifier_lineage()
+        learnt, candidates = table.of(rows), table.of(self.candidates)
+        self._fitted = FittedClassifier.fit(self.config, learnt, targets, candidates, n_classes, lineage, weights)
 
     def _wanted_classifier_lineage(self) -> dict[str, Any]:
-        labelled, candidates = self.pools.labelled, self.candidates
+        (rows, targets, _), candidates = self.propagation.training_set(), self.candidates
         return {
             "network": self._embedded.table.network,
             "photos": digest(self._embedded.table.photos, self._embedded.table.is_exact),
-            "labels": digest(labelled, self.dataset.targets[labelled]),
+            "labels": digest(rows, targets),
             "candidates": digest(candidates),
             "settings": self.config.classifier_settings,
             "n_classes": len(self.dataset.classes),
@@ -351,7 +352,8 @@ class ActiveLearningEnvironment:
             return None
         targets, groups = self.dataset.targets[rows], self.dataset.groups(rows)
         report = evaluate(targets, self.probabilities(rows), self.dataset.classes, groups)
-        return replace(report, calibration=self.calibrated.calibration)
+        split, n_shared = self.config.validation_split or "folder", n_shared_sequences(self.dataset.catalogue, rows)
+        return replace(report, split=split, n_shared_sequences=n_shared, calibration=self.calibrated.calibration)
 
     @property
     def calibrated(self) -> CalibratedClassifier:
@@ -386,6 +388,7 @@ class ActiveLearningEnvironment:
         if changed:
             store.save(changed)
             self._saved |= {artefact.file: dict(artefact.lineage) for artefact in changed}
+        self.propagation.save(store)
         self._reader.record(store)
 
     def _artefacts(self) -> Iterator[Artefact]:

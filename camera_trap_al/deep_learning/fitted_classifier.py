@@ -48,6 +48,7 @@ class FittedClassifier:
         candidates: FloatArray,
         n_classes: int,
         lineage: Mapping[str, Any],
+        weights: FloatArray | None = None,
     ) -> Self:
         """Fit both from scratch.
 
@@ -63,6 +64,8 @@ class FittedClassifier:
             Classes, with and without a label.
         lineage
             Names of what it is fitted on.
+        weights
+            (n,), how much each counts; None: each the same.
         """
         scaler = EmbeddingScaler.fit(np.concatenate([embeddings, candidates]), normalize=config.normalize_embedding)
         seed = int(config.generator("classifier", 0).integers(2**31))
@@ -73,7 +76,7 @@ class FittedClassifier:
             n_classes=n_classes,
             class_weight=config.class_weight,
         )
-        return cls(scaler, classifier.fit(scaler.transform(embeddings), targets), lineage)
+        return cls(scaler, classifier.fit(scaler.transform(embeddings), targets, weights), lineage)
 
     def probabilities(self, embeddings: FloatArray) -> FloatArray:
         """Return (n, n_classes) class probabilities of (n, n_features) embeddings, columns by class id."""

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,7 @@ def reserve_audit(store: RunStore, catalogue: Catalogue) -> Catalogue:
     store.reserve_for_audit(dict(zip(rows[reserved].tolist(), lots[reserved].tolist(), strict=True)))
     if reserved.any():
         logger.info("Audit: %d photos drawn at random measure the model and are never learnt from", reserved.sum())
-    return store.catalogue(catalogue.roots)
+    return replace(catalogue, pools=store.catalogue(catalogue.roots).pools)
 
 
 class Questions:

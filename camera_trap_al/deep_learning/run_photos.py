@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
+from camera_trap_al.deep_learning.held_out import hold_out_for_validation, warn_of_shared_sequences
 from camera_trap_al.deep_learning.question import reserve_audit
+from camera_trap_al.deep_learning.run_sequences import with_sequences
 from camera_trap_al.exceptions import DataError
 from camera_trap_al.labelling.class_names import ClassNames
 from camera_trap_al.labelling.initial import (
@@ -60,7 +62,9 @@ def register_photos(store: RunStore) -> tuple[ExtendedImageFolder, dict[Role, Fo
         catalogue = _with_initial_labels(store, catalogue, scans[Role.UNLABELLED], initial, names)
     if not len(catalogue.pools.labelled):
         raise DataError("No photo has a label, so there is nothing to learn from. Give train_data or initial_labels.")
-    catalogue = reserve_audit(store, catalogue)
+    catalogue = with_sequences(store, catalogue)
+    warn_of_shared_sequences(catalogue)
+    catalogue = reserve_audit(store, hold_out_for_validation(store, catalogue))
     if validation is None:  # those of an earlier start, whose folder is gone now
         catalogue.pools.is_set_aside[catalogue.pools.roles == Role.VALIDATION] = True
     dataset = ExtendedImageFolder(

@@ -1,0 +1,110 @@
+"""Sites or sequences of labelled photos that are kept out of the training, where nobody has validation photos."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+
+from camera_trap_al.exceptions import DataError
+from camera_trap_al.out_of_fold import folds_by_group
+from camera_trap_al.photo_folders import Catalogue, groups_of
+from camera_trap_al.place_table import hold_out
+from camera_trap_al.pools import IndexArray
+from camera_trap_al.run_store import RunStore
+
+__all__ = ["choose_held_out", "hold_out_for_validation", "n_shared_sequences", "warn_of_shared_sequences"]
+
+logger = logging.getLogger(__name__)
+
+N_PARTS = 5  # of the labelled photos, of which one is held out
+
+
+def hold_out_for_validation(store: RunStore, catalogue: Catalogue) -> Catalogue:
+    """Keep sites or sequences out of the training, as `validation_split` says: chosen when the run begins.
+
+    All photos of them are kept out, also those that come later or have no label. Those that have one are validation
+    photos.
+
+    Raises
+    ------
+    DataError
+        If the labelled photos are of fewer than two sites or sequences.
+    """
+    split, pools = store.config.validation_split, catalogue.pools
+    if split is None:
+        return catalogue
+    every = np.arange(len(catalogue))
+    groups = np.unique(catalogue.sites, return_inverse=True)[1] if split == "site" else groups_of(catalogue, every)
+    if not pools.is_held_out.any() and not store.has_begun():
+        rows = pools.labelled
+        seed = int(store.config.generator("validation split", 0).integers(2**31))
+        chosen = choose_held_out(pools.targets[rows], groups[rows], seed)
+        if not len(chosen):
+            raise DataError(_why_none(catalogue, split, groups[rows]))
+        pools.is_held_out[rows[chosen]] = True
+        told = "%d labelled photos of %d %ss are kept out of the training and measure the model"
+        logger.info(told, len(chosen), len(np.unique(groups[rows[chosen]])), split)
+    is_held_out = np.isin(groups, groups[pools.is_held_out])
+    with store.transaction() as db:
+        hold_out(db, np.flatnonzero(is_held_out))
+    return replace(catalogue, pools=replace(pools, is_held_out=is_held_out))
+
+
+def choose_held_out(targets: IndexArray, groups: IndexArray, seed: int) -> IndexArray:
+    """Choose whole groups that hold about a fifth of the photos, with as many classes on both sides as possible.
+
+    Parameters
+    ----------
+    targets
+        (n,) class ids of the labelled photos.
+    groups
+        (n,) numbers, equal for photos of one site or sequence.
+    seed
+        Decides how the groups are dealt to five parts, of which the best is taken.
+
+    Returns
+    -------
+    Positions of the photos to hold out, ascending; none if there are fewer than two groups.
+    """
+    parts = folds_by_group(targets, groups, seed, N_PARTS)
+
+    def quality(part: tuple[IndexArray, IndexArray]) -> tuple[int, int, float]:
+        learnt, held_out = (np.unique(targets[rows]) for rows in part)
+        size = abs(len(part[1]) / len(targets) - 1 / N_PARTS)
+        return len(learnt), len(np.intersect1d(learnt, held_out)), -size
+
+    return max(parts, key=quality)[1] if parts else np.zeros(0, np.int64)
+
+
+def n_shared_sequences(catalogue: Catalogue, tested: IndexArray) -> int:
+    """Count the sequences that have photos among those that test the model and among those that it learns from."""
+    if catalogue.sequences is None:
+        return 0
+    shared = np.intersect1d(catalogue.sequences[tested], catalogue.sequences[catalogue.pools.labelled])
+    return int(np.count_nonzero(shared >= 0))
+
+
+def warn_of_shared_sequences(catalogue: Catalogue) -> None:
+    """Warn of a validation folder whose photos are nearly the same as some of the training."""
+    n_shared = n_shared_sequences(catalogue, catalogue.pools.validation)
+    if n_shared:
+        logger.warning(
+            "%d sequences have photos both in validation_data and in the training photos: the model is tested on what "
+            "it has nearly seen, and its figures flatter. Keep all photos of a sequence, better of a site, together.",
+            n_shared,
+        )
+
+
+def _why_none(catalogue: Catalogue, split: str, groups: IndexArray) -> str:
+    n_groups = len(np.unique(groups))
+    what = f"the {len(groups)} labelled photos are all of {n_groups} {split}"
+    if split == "site" and not any(catalogue.sites[row] for row in catalogue.pools.labelled.tolist()):
+        what = (
+            "of no labelled photo the site is known, since photos directly in the folder of a class say nothing of it"
+        )
+    return (
+        f"validation_split={split!r} needs labelled photos of at least two {split}s with a class of at least two "
+        f"photos, and {what}. Put the training photos into a folder for each site below the folder of their class, "
+        "name the sites with sites= or site_level=, use validation_split='sequence', give validation_data, or leave "
+        "validation_split out: then an audit measures the model."
+    )

@@ -1,0 +1,117 @@
+"""Which photos of a run learn with the label of another photo of their burst."""
+
+import logging
+
+import numpy as np
+
+from camera_trap_al.classifier import EmbeddingScaler
+from camera_trap_al.config import RunConfig
+from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
+from camera_trap_al.deep_learning.embedding_table import EmbeddingTable
+from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
+from camera_trap_al.place_table import store_propagated
+from camera_trap_al.pools import UNLABELLED, FloatArray, IndexArray, Role
+from camera_trap_al.propagation import mates_of, propagate_labels, sequence_lengths
+from camera_trap_al.run_store import RunStore
+
+__all__ = ["RunPropagation"]
+
+logger = logging.getLogger(__name__)
+
+
+class RunPropagation:
+    """Labels that count for more than their own photo, kept in `Pools.propagated`.
+
+    It is decided about a photo when another one of its sequence gets a label, with the classifier of before, and again
+    when yet another one does.
+
+    Parameters
+    ----------
+    dataset
+        The photos and their labels.
+    config
+        Whether labels are propagated at all.
+    """
+
+    def __init__(self, dataset: ExtendedImageFolder, config: RunConfig) -> None:
+        self._dataset = dataset
+        self._sequences = dataset.catalogue.sequences if config.propagate is not None else None
+        self._normalize = config.normalize_embedding
+        self._is_saved = True
+        if self._sequences is not None:
+            self._lengths = sequence_lengths(self._sequences)
+            self._n_labels = self._count_labels(self._sequences)
+
+    @property
+    def rows(self) -> IndexArray:
+        """Rows that learn with the label of another one, ascending."""
+        return np.zeros(0, np.int64) if self._sequences is None else self._dataset.pools.propagating
+
+    def training_set(self) -> tuple[IndexArray, IndexArray, FloatArray | None]:
+        """Give what the classifier learns from: (n,) rows, their class ids, and weights, None if all count the same."""
+        pools, added = self._dataset.pools, self.rows
+        labelled = pools.labelled
+        if not len(added):
+            return labelled, pools.targets[labelled], None
+        weights = np.concatenate([np.ones(len(labelled)), 1 / self._lengths[added]]).astype(np.float32)
+        return (
+            np.concatenate([labelled, added]),
+            np.concatenate([pools.targets[labelled], pools.propagated[added]]),
+            weights,
+        )
+
+    def update(self, table: EmbeddingTable, fitted: FittedClassifier | None) -> None:
+        """Decide about photos of sequences that have labels which they had not before.
+
+        Parameters
+        ----------
+        table
+            The embeddings; photos without one are decided about later.
+        fitted
+            The classifier of before, if there is one.
+        """
+        if self._sequences is None:
+            return
+        pools, n_labels = self._dataset.pools, self._count_labels(self._sequences)
+        mates = mates_of(pools.labelled, pools.to_ask[~pools.is_audit[pools.to_ask]], self._sequences)
+        is_due = (pools.propagated[mates] == UNLABELLED) | (n_labels != self._n_labels)[mates]
+        mates = mates[is_due & (table.photos[mates] != 0)]
+        self._n_labels = n_labels
+        if len(mates):
+            pools.propagated[mates] = self._decide(mates, self._sequences, table, fitted)
+            self._is_saved = False
+            logger.info("Labels count for %d more photos of the same sequences", len(self.rows))
+
+    def _count_labels(self, sequences: IndexArray) -> IndexArray:
+        """(n_rows,) how many labels each photo's sequence has."""
+        counts = np.bincount(sequences[self._dataset.pools.labelled] + 1, minlength=sequences.max(initial=-1) + 2)
+        return counts[sequences + 1]
+
+    def _decide(
+        self, mates: IndexArray, sequences: IndexArray, table: EmbeddingTable, fitted: FittedClassifier | None
+    ) -> IndexArray:
+        pools = self._dataset.pools
+        measures = pools.is_audit | pools.is_held_out | (pools.roles == Role.VALIDATION)
+        embedded = np.flatnonzero((table.photos != 0) & ~measures)
+        raw = table.of(embedded)
+        is_current = fitted is not None and fitted.lineage["network"] == table.network
+        scaler = fitted.scaler if fitted and is_current else EmbeddingScaler.fit(raw, normalize=self._normalize)
+        embeddings = np.full((len(self._dataset), raw.shape[1]), np.nan, np.float32)
+        embeddings[embedded] = scaler.transform(raw)
+        nothing = np.zeros((len(mates), len(self._dataset.classes)), np.float32)
+        return propagate_labels(
+            mates,
+            np.intersect1d(pools.labelled, embedded),
+            embedded,
+            embeddings=embeddings,
+            targets=self._dataset.targets,
+            sequences=sequences,
+            probabilities=fitted.classifier.probabilities(embeddings[mates]) if fitted and is_current else nothing,
+        )
+
+    def save(self, store: RunStore) -> None:
+        """Store what was decided since the last time."""
+        if not self._is_saved:
+            with store.transaction() as db:
+                store_propagated(db, self._dataset.pools.propagated)
+            self._is_saved = True

@@ -1,0 +1,134 @@
+"""When and where the photos of a run were taken, and which of them are one burst."""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camera_trap_al import place_table
+from camera_trap_al.config import RunConfig
+from camera_trap_al.logs import stage
+from camera_trap_al.parallel import decoding_threads
+from camera_trap_al.photo_folders import Catalogue
+from camera_trap_al.pools import IndexArray, Role
+from camera_trap_al.run_store import RunStore
+from camera_trap_al.sequences import PhotoTime, group_sequences, read_sites, read_times, site_of
+
+__all__ = ["find_sequences", "read_photo_times", "with_sequences"]
+
+logger = logging.getLogger(__name__)
+
+ENOUGH_KNOWN = 0.5  # of the unlabelled photos, for "auto" to ask by sequences
+
+
+def with_sequences(store: RunStore, catalogue: Catalogue) -> Catalogue:
+    """Find out which photos of a run are one burst: read the times of those that were never asked for theirs.
+
+    Raises
+    ------
+    DataError
+        If the file of sites cannot be used.
+    """
+    config = store.config
+    or_of_file = config.photo_times == "file"
+    with store.transaction() as db:
+        unknown = place_table.rows_to_read(db, or_of_file=or_of_file)
+    found = read_photo_times(catalogue, config, unknown)
+    with store.transaction() as db:
+        place_table.store_times(db, found)
+        taken_at = place_table.times(db, or_of_file=or_of_file)
+    grouped = find_sequences(catalogue, config, taken_at)
+    with store.transaction() as db:
+        unknown_everywhere = np.full(len(catalogue), -1)
+        place_table.store_places(
+            db, grouped.sites, unknown_everywhere if grouped.sequences is None else grouped.sequences
+        )
+    return grouped
+
+
+def read_photo_times(catalogue: Catalogue, config: RunConfig, rows: IndexArray) -> dict[int, PhotoTime]:
+    """Read when the photos of `rows` were taken, by row; those whose name says their sequence are left out."""
+    matches = _name_matches(config.sequence_pattern)
+    rows = rows[~catalogue.pools.is_set_aside[rows]]
+    wanted = [row for row in rows.tolist() if not matches(catalogue.paths[row])]
+    if not wanted:
+        return {}
+    with stage(logger, f"Reading when {len(wanted)} photos were taken", "reading times"):
+        threads, or_of_file = decoding_threads(config.num_workers), config.photo_times == "file"
+        found = read_times((catalogue.path(row) for row in wanted), threads=threads, or_of_file=or_of_file)
+    sources = Counter(time.source for time in found)
+    told = ", ".join(f"{count} {source}" for source, count in sources.most_common())
+    logger.info("Times of photos: %s", told)
+    if sources["impossible"]:
+        logger.warning(
+            "%d photos say that they were taken at an impossible time, such as in the future; each of them is a "
+            "burst of its own. Look whether the clock of a camera was wrong.",
+            sources["impossible"],
+        )
+    return dict(zip(wanted, found, strict=True))
+
+
+def find_sequences(catalogue: Catalogue, config: RunConfig, taken_at: NDArray[np.float64]) -> Catalogue:
+    """Group photos by site and time, or by their names, and enter that into the catalogue.
+
+    Parameters
+    ----------
+    catalogue
+        The photos.
+    config
+        The settings of sites and sequences.
+    taken_at
+        (n_rows,) ms since 1970 of the camera's clock, NaN where that is not known.
+
+    Raises
+    ------
+    DataError
+        If the file of sites cannot be used.
+    """
+    sites = _sites(catalogue, config)
+    pattern = config.sequence_pattern
+    sequences = group_sequences(catalogue.paths, sites, taken_at, gap=config.sequence_gap, pattern=pattern)
+    matches = _name_matches(pattern)
+    is_known = ~np.isnan(taken_at) | np.array([matches(path) for path in catalogue.paths], np.bool_)
+    sequences = np.where(is_known, sequences, -1)
+    rows = catalogue.pools.unlabelled if len(catalogue.pools.unlabelled) else catalogue.pools.usable
+    known = float(is_known[rows].mean())
+    if known < ENOUGH_KNOWN and pattern is None and config.group_by != "sequence":
+        told = (
+            "No photo says when it was taken"
+            if not known
+            else f"Only {known:.0%} of the photos say when they were taken"
+        )
+        logger.info("%s, so that bursts are not known: each photo is asked about on its own.", told)
+        return replace(catalogue, sites=sites)
+    n_sequences = len(np.unique(sequences[rows[is_known[rows]]]))
+    logger.info(
+        "%d of %d unlabelled photos are in %d sequences at %d sites",
+        np.count_nonzero(is_known[rows]),
+        len(rows),
+        n_sequences,
+        len({sites[row] for row in rows.tolist()}),
+    )
+    return replace(catalogue, sites=sites, sequences=sequences)
+
+
+def _name_matches(pattern: str | None) -> Callable[[str], bool]:
+    if pattern is None:
+        return lambda path: False
+    search = re.compile(pattern).search
+    return lambda path: search(path.rpartition("/")[2]) is not None
+
+
+def _sites(catalogue: Catalogue, config: RunConfig) -> list[str]:
+    """Name the site of each photo, "" where it is not known."""
+    file, level = config.path_of("sites"), config.site_level
+    table = None if file is None else read_sites(file)
+    sites = []
+    for path, role in zip(catalogue.paths, catalogue.pools.roles.tolist(), strict=True):
+        listed = None if table is None else table.site_of(path)
+        sites.append(site_of(path, level, below_class=role != Role.UNLABELLED) if listed is None else listed)
+    return sites
