@@ -43,6 +43,7 @@ def export_model(
     thresholds: Mapping[str, Any] = NO_THRESHOLDS,
     validation: Mapping[str, Any] | None = None,
     audit: Mapping[str, Any] | None = None,
+    n_propagated: int = 0,
 ) -> None:
     """Write everything that is needed to apply the model elsewhere, each file whole or not at all.
 
@@ -80,6 +81,8 @@ def export_model(
         Figures of the model's test, as plain values; None if it was not tested.
     audit
         Likewise of the test on audit photos.
+    n_propagated
+        How many photos the classifier learnt from besides with the label of another photo of their sequence.
 
     Raises
     ------
@@ -113,6 +116,7 @@ def export_model(
         training={
             "labels": sum(labels_per_class.values()),
             "labels_per_class": dict(labels_per_class),
+            "propagated": n_propagated,
             "validation": None if validation is None else dict(validation),
             "audit": None if audit is None else dict(audit),
         },

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from camera_trap_al.pools import IndexArray
 from camera_trap_al.sequences import PhotoTime
 
-__all__ = ["held_out_rows", "hold_out", "rows_to_read", "store_places", "store_propagated", "store_times", "times"]
+__all__ = ["hold_out", "rows_to_read", "store_places", "store_propagated", "store_times", "times"]
 
 OF_THE_FILE = "file"
 
@@ -60,12 +60,6 @@ def store_places(db: sqlite3.Connection, sites: Sequence[str], sequences: IndexA
 def hold_out(db: sqlite3.Connection, rows: IndexArray) -> None:
     """Keep rows out of the training for the life of the run."""
     db.executemany("UPDATE photos SET is_held_out = 1 WHERE photo_row = ?", [(row,) for row in rows.tolist()])
-
-
-def held_out_rows(db: sqlite3.Connection) -> IndexArray:
-    """Give the rows that are kept out of the training, ascending."""
-    found = db.execute("SELECT photo_row FROM photos WHERE is_held_out ORDER BY photo_row")
-    return np.array([row for (row,) in found], np.int64)
 
 
 def store_propagated(db: sqlite3.Connection, propagated: IndexArray) -> None:

@@ -30,7 +30,9 @@ class Progress:
     n_rounds
         Rounds that were answered.
     labels_per_class
-        Photos that the model has learnt from, by the name of their class.
+        Labelled photos that the model has learnt from, by the name of their class.
+    n_propagated
+        Photos besides that it has learnt from with the label of another photo of their sequence.
     measured_on
         ``"validation"`` or ``"audit"`` photos; None if there are none.
     n_measured
@@ -53,6 +55,7 @@ class Progress:
     n_answers: int
     n_rounds: int
     labels_per_class: Mapping[str, int]
+    n_propagated: int = 0
     measured_on: str | None = None
     n_measured: int = 0
     accuracy: float | None = None

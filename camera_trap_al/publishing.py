@@ -55,6 +55,7 @@ def publish(env: ActiveLearningEnvironment, store: RunStore, seconds: Mapping[st
             thresholds=env.calibrated.thresholds.to_dict(),
             validation=None if report is None else report.to_dict(),
             audit=None if progress.audit is None else progress.audit.to_dict(),
+            n_propagated=progress.n_propagated,
         )
     if env.config.predict_pool == "rounds":
         publish_pool(env, store)

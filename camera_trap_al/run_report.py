@@ -84,6 +84,7 @@ def gather(
         n_rounds=progress.n_rounds,
         n_unlabelled=len(env.pools.unlabelled),
         labels_per_class=progress.labels_per_class,
+        n_propagated=progress.n_propagated,
         predicted_per_class={} if predictions is None else _count(predictions, dataset.classes),
         measured_on=progress.measured_on,
         rounds=_rounds(store),

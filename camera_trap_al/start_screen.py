@@ -70,9 +70,20 @@ def _photo_lines(env: ActiveLearningEnvironment) -> list[tuple[str, str]]:
     n_initial = int(np.count_nonzero(env.pools.is_initial & (env.pools.targets != UNLABELLED)))
     if n_initial:
         lines.append(("Known", f"{n_initial} of the unlabelled photos have a label from initial_labels"))
+    if env.dataset.catalogue.sequences is not None:
+        lines.append(("Bursts", _sequences(env)))
     if env.n_answers:
-        lines.append(("Labels", f"{env.n_answers} answers so far, {len(env.pools.unlabelled)} photos to go"))
+        lines.append(("Labels", f"{env.n_answers} answers so far, {len(env.pools.to_ask)} photos to go"))
     return lines
+
+
+def _sequences(env: ActiveLearningEnvironment) -> str:
+    catalogue, rows = env.dataset.catalogue, env.pools.unlabelled
+    sequences = np.zeros(0, np.int64) if catalogue.sequences is None else catalogue.sequences[rows]
+    n_sites = len({catalogue.sites[row] for row in rows.tolist()})
+    asked = "each photo is asked about on its own" if env.config.group_by == "image" else "one photo of each at a time"
+    n_sequences = len(np.unique(sequences[sequences >= 0])) + np.count_nonzero(sequences < 0)
+    return f"{n_sequences} in the unlabelled photos, at {n_sites} sites: {asked} (group_by)"
 
 
 def _class_counts(env: ActiveLearningEnvironment) -> str:

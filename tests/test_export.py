@@ -224,6 +224,7 @@ def test_description_says_what_the_model_is(trainer, tmp_path):
     assert described.training == {
         "labels": 60,
         "labels_per_class": LABELS_PER_CLASS,
+        "propagated": 0,
         "validation": figures,
         "audit": {"accuracy": 0.4},
     }

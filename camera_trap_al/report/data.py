@@ -62,7 +62,9 @@ class ReportData:
     n_answers, n_rounds, n_unlabelled
         Answers and rounds so far, and photos without a label.
     labels_per_class
-        Photos that the model learns from, by the name of their class; every class is there.
+        Labelled photos that the model learns from, by the name of their class; every class is there.
+    n_propagated
+        Photos besides that it learns from with the label of another photo of their sequence.
     predicted_per_class
         How many of the candidates the model takes for each class.
     measured_on
@@ -105,6 +107,7 @@ class ReportData:
     n_rounds: int
     n_unlabelled: int
     labels_per_class: Mapping[str, int]
+    n_propagated: int = 0
     predicted_per_class: Mapping[str, int] = field(default_factory=dict)
     measured_on: str | None = None
     rounds: Sequence[Mapping[str, Any]] = ()

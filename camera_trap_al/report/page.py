@@ -22,6 +22,11 @@ __all__ = ["render"]
 # Nothing from anywhere, no script, no form: only the style and the images that the page itself holds.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 MOST_BARS = 100  # classes that are drawn; a table has them all
+SPLITS = {
+    "folder": "Measured on the photos of the validation folder.",
+    "site": "Measured on photos of sites that the model has not learnt from.",
+    "sequence": "Measured on photos of sequences that the model has not learnt from; it may know their sites.",
+}
 PRIVACY = "This page shows photos and names of files: think of who may see them."
 
 
@@ -61,6 +66,8 @@ def render(data: ReportData) -> str:
 def _tiles(data: ReportData) -> Iterator[tuple[str, str]]:
     yield f"answers in {data.n_rounds:,} rounds", f"{data.n_answers:,}"
     yield "photos without a label", f"{data.n_unlabelled:,}"
+    if data.n_propagated:
+        yield "of these learnt from with the label of their sequence", f"{data.n_propagated:,}"
     measured = _measured(data)
     if measured:
         interval = interval_of(measured[-1])
@@ -131,6 +138,12 @@ def _forecast_told(data: ReportData) -> str:
 def _confusion(evaluation: EvaluationReport, drawn: bytes | None) -> Iterator[Raw]:
     alt = f"Confusion matrix of {len(evaluation.conf_mat_classes)} classes; the table has the most confused pairs."
     yield image(drawn or to_png(plot_confusion_matrix(evaluation), 100), alt)
+    yield paragraph(SPLITS[evaluation.split])
+    if evaluation.n_shared_sequences:
+        yield paragraph(
+            f"{evaluation.n_shared_sequences:,} sequences have photos both here and among those that the model learnt "
+            "from: these figures flatter."
+        )
     rows = [(pair.true, pair.predicted, pair.n_images) for pair in evaluation.most_confused]
     if rows:
         yield table(("shows", "is taken for", "photos"), rows, "The most confused pairs")

@@ -1,0 +1,200 @@
+"""A run on photos of bursts, with a tiny network: what is asked, what labels count for, and what measures the model."""
+
+import json
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from datetime import datetime, timedelta
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from camera_trap_al import RunResult, run_active_learning
+from camera_trap_al.exceptions import ConfigError, DataError
+from camera_trap_al.query import Answer, Query
+
+pytestmark = pytest.mark.usefixtures("sixteen_pixels")
+HUES = {"deer": 0, "frog": 1, "jay": 2}
+N_BURSTS, LENGTH = 30, 3
+START = datetime(2024, 5, 1, 23, 59, 50)
+
+
+def write_photo(path: Path, name: str, rng: np.random.Generator, taken_at: datetime, scene: int = 0) -> None:
+    """Write a photo that shows the hue of its species before a background that is the same for each scene."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    background = np.random.default_rng(scene).integers(0, 90, (4, 4, 3)).repeat(6, axis=0).repeat(6, axis=1)
+    pixels = background + rng.integers(0, 5, background.shape)
+    pixels[..., HUES[name]] += 90
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = f"{taken_at:%Y:%m:%d %H:%M:%S}"
+    Image.fromarray(pixels.astype(np.uint8)).save(path, exif=exif)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """At each of three sites 10 bursts of 3 photos, an hour apart, of which the folders say nothing."""
+    root, rng = tmp_path_factory.mktemp("bursts"), np.random.default_rng(0)
+    for name in HUES:
+        for number in range(4):
+            site = f"site {number % 2}"
+            time = START + timedelta(days=number)
+            write_photo(root / "train" / name / site / f"{number}.jpg", name, rng, time, scene=100 + number)
+    for burst in range(N_BURSTS):
+        name = list(HUES)[burst % 3]
+        for number in range(LENGTH):
+            time = START + timedelta(days=30, hours=burst, seconds=10 * number)  # the first burst is across midnight
+            path = root / "unlabelled" / f"site {burst // 10}" / f"{burst:02}-{number} {name}.jpg"
+            write_photo(path, name, rng, time, scene=burst)
+    return root
+
+
+def burst_of(path: str) -> str:
+    return path.rpartition("/")[2][:2]
+
+
+class Expert:
+    """Tells the species by the name of the file, and remembers what was asked."""
+
+    def __init__(self, stop_after: int) -> None:
+        self.stop_after, self.queries = stop_after, list[Query]()
+
+    def request_labels(self, query: Query, commit: Any) -> Answer:
+        if len(self.queries) == self.stop_after:
+            return Answer(stop=True)
+        self.queries.append(query)
+        species = (path.rpartition(" ")[2].removesuffix(".jpg") for path in query.paths)
+        labels = {row: query.classes.index(name) for row, name in zip(query.rows.tolist(), species, strict=True)}
+        answer = Answer(labels, source="expert")
+        commit(answer)
+        return answer
+
+    @property
+    def bursts(self) -> list[list[str]]:
+        return [[burst_of(path) for path in query.paths] for query in self.queries]
+
+
+def run(photos: Path, output_dir: Path, *, stop_after: int = 99, **changes: Any) -> tuple[Expert, RunResult]:
+    expert = Expert(stop_after)
+    arguments: dict[str, Any] = {
+        "train_data": photos / "train",
+        "unlabelled_data": photos / "unlabelled",
+        "output_dir": output_dir,
+        "active_batch": 10,
+        "audit_fraction": 0.0,
+        "embedding_train_num_epochs": 1,
+        "use_pretrained": False,
+        "feat_dim": 8,
+        "seed": 3,
+        "classifier": "logistic",
+        "label_source": expert,
+    }
+    return expert, run_active_learning(**arguments | changes)
+
+
+def of_photos(output_dir: Path, what: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(output_dir / "data" / "run.sqlite")) as db:
+        return db.execute(f"SELECT {what} FROM photos ORDER BY photo_row").fetchall()
+
+
+def test_each_burst_is_asked_about_once_before_any_is_asked_about_again(photos: Path, tmp_path: Path) -> None:
+    expert, _ = run(photos, tmp_path, stop_after=4, active_batch=8)
+    rounds = expert.bursts
+    assert all(len(set(asked)) == 8 for asked in rounds), "one photo of a burst in a round"
+    assert len(set(chain(*rounds[:3]))) == 24
+    # Six bursts are left without an answer, then two are asked about again.
+    assert sorted(Counter(chain(*rounds)).values()) == [1] * 28 + [2] * 2
+    assert len(set(chain(*rounds))) == N_BURSTS
+    assert set(rounds[3]) >= {f"{burst:02}" for burst in range(N_BURSTS)} - set(chain(*rounds[:3]))
+
+
+def test_with_group_by_image_bursts_do_not_count(photos: Path, tmp_path: Path) -> None:
+    expert, _ = run(photos, tmp_path, stop_after=3, group_by="image", active_batch=20)
+    assert len(set(chain(*expert.bursts))) < N_BURSTS, "60 photos, and not of all 30 bursts"
+
+
+def test_times_sites_and_sequences_are_stored(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path, stop_after=0)
+    stored = of_photos(tmp_path, "path, role, taken_at, time_source, site, sequence")
+    assert {source for _, _, _, source, _, _ in stored} == {"exif"}
+    sequences = {path: sequence for path, role, *_, sequence in stored if role == 1}
+    grouped = {burst_of(path): sequence for path, sequence in sequences.items()}
+    assert len(set(grouped.values())) == N_BURSTS
+    assert all(grouped[burst_of(path)] == sequence for path, sequence in sequences.items())
+    path, _, taken_at, _, site, _ = next(line for line in stored if "00-0" in line[0])
+    assert taken_at == (START + timedelta(days=30) - datetime(1970, 1, 1)).total_seconds() * 1000
+    assert (path.partition("/")[0], site) == ("site 0", "site 0")
+
+
+def test_a_label_counts_for_its_burst_with_less_weight_and_is_no_answer(photos: Path, tmp_path: Path) -> None:
+    _, result = run(photos, tmp_path, stop_after=2, propagate="sequence")
+    assert result.labels_given == 20
+    stored = of_photos(tmp_path, "path, class_id, propagated_class, sequence")
+    classes = sorted(HUES)
+    labelled = {sequence: class_id for path, class_id, _, sequence in stored if class_id is not None and "-" in path}
+    propagated = [
+        (path, class_id, sequence) for path, _, class_id, sequence in stored if class_id is not None and class_id >= 0
+    ]
+    assert 10 < len(propagated) <= 40, "two of each burst at the most; colours tell these classes apart"
+    for path, class_id, sequence in propagated:
+        assert class_id == labelled[sequence]
+        assert classes[class_id] in path
+    training = json.loads((tmp_path / "export" / "model.json").read_text(encoding="utf-8"))["training"]
+    assert sum(training["labels_per_class"].values()) == 12 + 20, "propagated labels are no labels"
+    assert training["propagated"] == len(propagated)
+
+
+def test_a_restart_decides_nothing_again(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path, stop_after=2, propagate="sequence")
+    before = of_photos(tmp_path, "propagated_class")
+    classifier = (tmp_path / "classifier" / "classifier.npz").read_bytes()
+    run(photos, tmp_path, stop_after=0, propagate="sequence")
+    assert of_photos(tmp_path, "propagated_class") == before
+    assert (tmp_path / "classifier" / "classifier.npz").read_bytes() == classifier
+
+
+def test_a_site_is_held_out_with_all_its_photos(photos: Path, tmp_path: Path) -> None:
+    expert, result = run(photos, tmp_path, validation_split="site", active_batch=40)
+    figures = result.validation_history[0]
+    assert (figures["split"], figures["n_images"], figures["n_shared_sequences"]) == ("site", 6, 0)
+    held_out = {site for site, is_held_out in of_photos(tmp_path, "site, is_held_out") if is_held_out}
+    assert len(held_out) == 1 and held_out < {"site 0", "site 1"}
+    asked = {path.partition("/")[0] for query in expert.queries for path in query.paths}
+    assert asked == {"site 0", "site 1", "site 2"} - held_out
+    assert result.ended_because == "everything is labelled"
+    assert result.labels_given == 60, "photos of the site that is held out are predicted, not asked about"
+
+
+def test_sequences_can_be_held_out(photos: Path, tmp_path: Path) -> None:
+    _, result = run(photos, tmp_path, validation_split="sequence", stop_after=1)
+    figures = result.validation_history[0]
+    assert (figures["split"], figures["n_shared_sequences"]) == ("sequence", 0)
+    assert 2 <= figures["n_images"] <= 4, "about a fifth of twelve"
+
+
+def test_a_held_out_site_needs_two_sites(photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    one_site = tmp_path / "train"
+    rng = np.random.default_rng(1)
+    for name in HUES:
+        write_photo(one_site / name / "a.jpg", name, rng, START)
+        write_photo(one_site / name / "b.jpg", name, rng, START)
+    with pytest.raises(DataError, match="of no labelled photo the site is known"):
+        run(photos, tmp_path / "run", train_data=one_site, validation_split="site")
+    with pytest.raises(ConfigError, match="Leave one of them out"):
+        run(photos, tmp_path / "run", validation_data=one_site, validation_split="site")
+
+
+def test_a_validation_folder_that_shares_sequences_is_told(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = np.random.default_rng(2)
+    for name in HUES:  # at the place and seconds after the first training photo of each class
+        write_photo(tmp_path / "validation" / name / "site 0" / "new.jpg", name, rng, START + timedelta(seconds=5))
+    _, result = run(photos, tmp_path / "run", validation_data=tmp_path / "validation", stop_after=0)
+    # The three classes were photographed at one place and time, so that all of them are one sequence.
+    assert "1 sequences have photos both in validation_data and in the training photos" in caplog.text
+    assert result.validation_history[0]["n_shared_sequences"] == 1
+    assert result.validation_history[0]["split"] == "folder"
