@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from camera_trap_al.photo_times import PhotoTime
 from camera_trap_al.pools import IndexArray
-from camera_trap_al.sequences import PhotoTime
 
 __all__ = ["hold_out", "rows_to_read", "store_places", "store_propagated", "store_times", "times"]
 

@@ -13,7 +13,7 @@ LAYERS = [
     {"exceptions", "logs"},
     {"query", "files", "pools", "parallel"},
     {"images", "interchange", "model_description"},
-    {"pixel_store", "image_cache", "photo_folders", "sequences"},
+    {"pixel_store", "image_cache", "photo_folders", "photo_times", "sequences"},
     {"active_learning_methods", "estimator_arrays", "estimators"},
     {"rules"},
     {"config"},

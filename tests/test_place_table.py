@@ -8,9 +8,9 @@ import pytest
 from camera_trap_al import place_table
 from camera_trap_al.config import RunConfig
 from camera_trap_al.photo_folders import scan_folder
+from camera_trap_al.photo_times import PhotoTime
 from camera_trap_al.pools import REFUSED, UNLABELLED, Role
 from camera_trap_al.run_store import RunStore
-from camera_trap_al.sequences import PhotoTime
 
 N_PHOTOS = 6
 

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from camera_trap_al import place_table
 from camera_trap_al.config import RunConfig
+from camera_trap_al.labelling.site_table import read_sites
 from camera_trap_al.logs import stage
 from camera_trap_al.parallel import decoding_threads
 from camera_trap_al.photo_folders import Catalogue
+from camera_trap_al.photo_times import PhotoTime, read_times
 from camera_trap_al.pools import IndexArray, Role
 from camera_trap_al.run_store import RunStore
-from camera_trap_al.sequences import PhotoTime, group_sequences, read_sites, read_times, site_of
+from camera_trap_al.sequences import group_sequences, site_of
 
 __all__ = ["find_sequences", "read_photo_times", "with_sequences"]
 
@@ -30,7 +32,7 @@ def with_sequences(store: RunStore, catalogue: Catalogue) -> Catalogue:
 
     Raises
     ------
-    DataError
+    LabelFileError
         If the file of sites cannot be used.
     """
     config = store.config
@@ -86,12 +88,14 @@ def find_sequences(catalogue: Catalogue, config: RunConfig, taken_at: NDArray[np
 
     Raises
     ------
-    DataError
+    LabelFileError
         If the file of sites cannot be used.
     """
     sites = _sites(catalogue, config)
     pattern = config.sequence_pattern
-    sequences = group_sequences(catalogue.paths, sites, taken_at, gap=config.sequence_gap, pattern=pattern)
+    # The numbers of the data sets keep apart folders that have the same name in two of them.
+    paths = [f"{role}/{path}" for role, path in zip(catalogue.pools.roles.tolist(), catalogue.paths, strict=True)]
+    sequences = group_sequences(paths, sites, taken_at, gap=config.sequence_gap, pattern=pattern)
     matches = _name_matches(pattern)
     is_known = ~np.isnan(taken_at) | np.array([matches(path) for path in catalogue.paths], np.bool_)
     sequences = np.where(is_known, sequences, -1)
