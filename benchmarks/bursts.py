@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
-from camera_trap_al.bootstrap import ClassCounts
 from camera_trap_al.config import RunConfig
 from camera_trap_al.files import written_aside
 from camera_trap_al.simulation_photos import SimulationPhotos
@@ -41,6 +40,10 @@ COMMON = {
     **{"active_batch": 10, "candidate_pool": None, "sequence_pattern": "SEQ[0-9]+"},
 }
 INITIAL_PER_CLASS = 3
+HEADER = (
+    "| strategy | asked about | labels to reach the last score by image | as a share of those by image | "
+    "mean on the way, more than by image | propagated at most, wrong |"
+)
 RESAMPLES = 1000
 
 
@@ -70,11 +73,7 @@ def main() -> None:
     truth, groups = photos.truth[rows], photos.dataset.groups(rows)
     for classifier in CLASSIFIERS:
         print(f"\n### {classifier}\n")
-        print(
-            "| strategy | asked about | labels to reach the last score by image | of those by image (95 % interval) | ",
-            end="",
-        )
-        print("propagated at most, wrong |\n|---|---|---|---|---|")
+        print(f"{HEADER}\n|{'---|' * HEADER.count(' | ')}---|")
         for strategy in STRATEGIES:
             print_strategy(
                 {arm: [found[classifier, strategy, arm, seed] for seed in SEEDS] for arm in ARMS},
@@ -127,49 +126,77 @@ def print_strategy(
     """Print a line for each way of asking."""
     rng = np.random.default_rng(0)
     names, of_photo = np.unique(groups, return_inverse=True)
-    drawn = [
-        (
-            rng.integers(len(SEEDS), size=len(SEEDS)),
-            np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))[of_photo],
-        )
-        for _ in range(RESAMPLES)
-    ]
-    once = np.ones(len(truth))
-    everything = range(len(SEEDS))
+    seeds = np.vstack([np.arange(len(SEEDS)), rng.integers(len(SEEDS), size=(RESAMPLES, len(SEEDS)))])
+    times = np.vstack(
+        [np.ones(len(names)), rng.multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)]
+    )
+    scores = {arm: [scores_of(each, truth, times[:, of_photo]) for each in of_arm] for arm, of_arm in curves.items()}
+    by_image = scores["image"]
     for arm, of_arm in curves.items():
-        point = labels_needed(of_arm, curves["image"], everything, once, truth)
-        by_image = labels_needed(curves["image"], curves["image"], everything, once, truth)
-        ratios = [
-            labels_needed(of_arm, curves["image"], seeds, times, truth)
-            / labels_needed(curves["image"], curves["image"], seeds, times, truth)
-            for seeds, times in drawn
+        ratios, gains = [], []
+        for draw, drawn in enumerate(seeds):
+            target = np.mean([by_image[seed][-1, draw] for seed in drawn])
+            some, others = (
+                [(curves[each][seed].labels, scores[each][seed][:, draw]) for seed in drawn] for each in (arm, "image")
+            )
+            ratios.append((labels_needed(some, target), labels_needed(others, target)))
+            gains.append(np.mean([area(*one) - area(*other) for one, other in zip(some, others, strict=True)]))
+        needed = ratios[0][0]
+        shares = [mine / theirs for mine, theirs in ratios]
+        most = max(int(each.n_propagated.max()) for each in of_arm)
+        n_wrong, n_propagated = (
+            sum(int(getattr(each, name).sum()) for each in of_arm) for name in ("n_wrong", "n_propagated")
+        )
+        told = f"{most}, {n_wrong / n_propagated:.1%}" if most else ""
+        found = (
+            strategy,
+            arm,
+            f"{needed:.0f}",
+            told_with_interval(shares, ".2f"),
+            told_with_interval(gains, "+.3f"),
+            told,
+        )
+        print(f"| {' | '.join(found)} |")
+
+
+def told_with_interval(values: list[float], form: str) -> str:
+    """Tell the first of some values, and the range of 95 % of the others."""
+    low, high = np.quantile(values[1:], [0.025, 0.975])
+    return f"{values[0]:{form}} ({low:{form}} to {high:{form}})"
+
+
+def scores_of(curve: Curve, truth: NDArray[np.int64], times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n_rounds, n_draws) macro F1 of each round, for (n_draws, n_photos) how often each photo counts."""
+    n_classes = int(max(truth.max(), curve.predicted.max())) + 1
+    true = times @ np.eye(n_classes)[truth]
+    return np.stack(
+        [
+            macro_f1(true, times @ np.eye(n_classes)[one], times @ (np.eye(n_classes)[one] * (one == truth)[:, None]))
+            for one in curve.predicted
         ]
-        low, high = np.quantile(ratios, [0.025, 0.975])
-        most = max(of_arm[0].n_propagated.tolist())
-        wrong = np.mean([each.n_wrong.sum() / max(1, each.n_propagated.sum()) for each in of_arm])
-        told = f"{most}, {wrong:.1%}" if most else ""
-        print(f"| {strategy} | {arm} | {point:.0f} | {point / by_image:.2f} ({low:.2f} to {high:.2f}) | {told} |")
+    )
 
 
-def labels_needed(
-    some: list[Curve], yardstick: list[Curve], seeds, times: NDArray[np.float64], truth: NDArray[np.int64]
-) -> float:
-    """Read from an isotonic fit over seeds where the last score of the yardstick is reached, at least 1."""
-    target = np.mean([macro_f1(truth, yardstick[seed].predicted[-1], times) for seed in seeds])
-    labels = np.concatenate([some[seed].labels for seed in seeds])
-    scores = [macro_f1(truth, predicted, times) for seed in seeds for predicted in some[seed].predicted]
-    order = np.argsort(labels, kind="stable")
+def macro_f1(
+    true: NDArray[np.float64], predicted: NDArray[np.float64], right: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Mean F1 of the classes that occur, of (n_draws, n_classes) counts; as `bootstrap.ClassCounts` has it."""
+    both = true + predicted
+    return (2 * right / np.maximum(both, 1)).sum(axis=1) / (both > 0).sum(axis=1)
+
+
+def labels_needed(curves: list[tuple[NDArray[np.int64], NDArray[np.float64]]], target: float) -> float:
+    """Read from an isotonic fit over seeds where a score is reached; at least 1, at most all labels."""
+    labels, scores = (np.concatenate(each) for each in zip(*curves, strict=True))
     budgets = np.unique(labels)
-    fitted = IsotonicRegression().fit(labels[order], np.array(scores)[order]).predict(budgets)
+    fitted = IsotonicRegression().fit(labels, scores).predict(budgets)
     reached = np.flatnonzero(fitted >= target - 1e-9)
     return float(max(1, budgets[reached[0]] if len(reached) else budgets[-1]))
 
 
-def macro_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64], times: NDArray[np.float64]) -> float:
-    """Score predictions of photos that count so many times each."""
-    n_classes = int(max(truth.max(), predicted.max())) + 1
-    counts = (np.bincount(truth, times, n_classes), np.bincount(predicted, times, n_classes))
-    return ClassCounts(*counts, np.bincount(truth, times * (truth == predicted), n_classes)).macro_f1()
+def area(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
+    """Mean score on the way."""
+    return float(np.trapezoid(scores, labels) / (labels[-1] - labels[0]))
 
 
 if __name__ == "__main__":
