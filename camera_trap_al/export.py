@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ def export_model(
     validation: Mapping[str, Any] | None = None,
     audit: Mapping[str, Any] | None = None,
     n_propagated: int = 0,
+    sequences: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Write everything that is needed to apply the model elsewhere, each file whole or not at all.
 
@@ -83,6 +85,8 @@ def export_model(
         Likewise of the test on audit photos.
     n_propagated
         How many photos the classifier learnt from besides with the label of another photo of their sequence.
+    sequences
+        How sequences are found and calibrated, as ``model.json`` says it; empty if nothing is known of that.
 
     Raises
     ------
@@ -123,6 +127,7 @@ def export_model(
         calibration=calibration,
         thresholds=thresholds,
         made_with={"camera_trap_al": __version__} | {name: version(name) for name in TOOLS},
+        sequences=dict(sequences),
     ).write(folder)
 
 

@@ -67,6 +67,10 @@ class ModelDescription:
         Versions of this package and of what the export depends on, by name.
     input, output
         What the model takes and gives: ``name``, ``type``, ``shape`` and ``content``.
+    sequences
+        What photos are one sequence: at most ``gap`` seconds apart at one site, which the ``site_level`` of the folders
+        tells, or what the ``pattern`` finds in their names; and the ``temperature`` of averaged photos, with its
+        ``source`` and what it brings. Empty in a file of an earlier version.
     """
 
     classes: tuple[str, ...]
@@ -80,6 +84,7 @@ class ModelDescription:
     made_with: Mapping[str, str]
     input: Mapping[str, Any] = field(default_factory=lambda: INPUT)
     output: Mapping[str, Any] = field(default_factory=lambda: OUTPUT)
+    sequences: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write ``model.json``, whole or not at all."""
@@ -115,7 +120,7 @@ class ModelDescription:
         del fields["format_version"]
         for name in ("classes", "labelled_classes"):
             fields[name] = tuple(fields[name])
-        description = cls(**{name: fields[name] for name in cls.__dataclass_fields__})
+        description = cls(**{name: fields[name] for name in cls.__dataclass_fields__ if name in fields})
         _check_classes(description, path)
         return description
 

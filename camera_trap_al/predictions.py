@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -11,6 +11,7 @@ import numpy as np
 from camera_trap_al.files import plain_cell
 from camera_trap_al.interchange.timelapse import split_path
 from camera_trap_al.pools import FloatArray, IndexArray
+from camera_trap_al.sequence_predictions import SEQUENCE_COLUMNS, SequencePredictions
 
 __all__ = [
     "COLUMNS",
@@ -42,11 +43,14 @@ class Predictions:
         (n, k) class ids, the likeliest first; of equally likely ones the lower id.
     probabilities
         (n, k) probabilities of these, 0 to 1.
+    of_sequences
+        (n,) what is thought of the sequence of each photo; None if nothing is known of sequences.
     """
 
     rows: IndexArray
     class_ids: IndexArray
     probabilities: FloatArray
+    of_sequences: SequencePredictions | None = None
 
     @classmethod
     def of(cls, rows: IndexArray, probabilities: FloatArray) -> Self:
@@ -56,10 +60,15 @@ class Predictions:
 
     @classmethod
     def join(cls, some: Iterable[Self]) -> Self:
-        """Put predictions of different photos together, ascending by row."""
+        """Put predictions of different photos together, ascending by row; what is thought of sequences is left out."""
         parts = list(some) or [cls.of(np.zeros(0, np.int64), np.zeros((0, 1), np.float32))]
         order = np.argsort(np.concatenate([part.rows for part in parts]))
-        return cls(*(np.concatenate([getattr(part, each.name) for part in parts])[order] for each in fields(cls)))
+        joined = (
+            np.concatenate(arrays)[order]
+            for arrays in zip(*((part.rows, part.class_ids, part.probabilities) for part in parts), strict=True)
+        )
+        rows, class_ids, probabilities = joined
+        return cls(rows, class_ids, probabilities)
 
     @property
     def first(self) -> IndexArray:
@@ -133,6 +142,8 @@ def write_predictions(
 ) -> None:
     """Write ``predictions.csv``, a photo a line, in the order of the predictions.
 
+    Where they know of sequences, `SEQUENCE_COLUMNS` follow behind the others.
+
     Parameters
     ----------
     path
@@ -145,7 +156,13 @@ def write_predictions(
         As for `prediction_lines`.
     """
     listed = [paths[row] for row in predictions.rows.tolist()]
-    write_table(path, COLUMNS, prediction_lines(predictions, listed, classes, decisions))
+    lines = prediction_lines(predictions, listed, classes, decisions)
+    if predictions.of_sequences is None:
+        write_table(path, COLUMNS, lines)
+    else:
+        cells = predictions.of_sequences.cells(classes)
+        both = (line + of_sequence for line, of_sequence in zip(lines, cells, strict=True))
+        write_table(path, COLUMNS + SEQUENCE_COLUMNS, both)
 
 
 def write_misclassified(

@@ -56,6 +56,7 @@ def publish(env: ActiveLearningEnvironment, store: RunStore, seconds: Mapping[st
             validation=None if report is None else report.to_dict(),
             audit=None if progress.audit is None else progress.audit.to_dict(),
             n_propagated=progress.n_propagated,
+            sequences=_sequences_described(env),
         )
     if env.config.predict_pool == "rounds":
         publish_pool(env, store)
@@ -63,6 +64,21 @@ def publish(env: ActiveLearningEnvironment, store: RunStore, seconds: Mapping[st
         _publish_candidates(env, store)
     write_report(env, store, report, progress)
     return progress
+
+
+def _sequences_described(env: ActiveLearningEnvironment) -> dict[str, Any]:
+    """Say how this run finds sequences, and how they are calibrated, as ``model.json`` does."""
+    config, calibration = env.config, env.calibrated.of_sequences
+    return {
+        "gap": float(config.sequence_gap),
+        "pattern": config.sequence_pattern,
+        "site_level": None if config.site_level is None else int(config.site_level),
+        "temperature": calibration.temperature,
+        "source": calibration.source,
+        "n_sequences": calibration.n_photos,
+        "ece_before": calibration.ece_before,
+        "ece_after": calibration.ece_after,
+    }
 
 
 def _publish_candidates(env: ActiveLearningEnvironment, store: RunStore) -> None:

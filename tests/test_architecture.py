@@ -31,6 +31,7 @@ LAYERS = [
     {"run_store"},
     {"run_rebuild"},
     {"audit", "bootstrap", "calibration", "forecast", "learning_curves", "out_of_fold", "propagation", "thresholds"},
+    {"sequence_predictions"},
     {"labelling", "evaluation", "classifier", "predictions", "progress", "run_result"},
     {"deep_learning"},
     {"model_graph"},

@@ -14,6 +14,11 @@ NO_THRESHOLDS = {
     "why_none": "no photos",
 }
 
+SEQUENCES = {
+    **{"gap": 60.0, "pattern": None, "site_level": 2, "temperature": 0.8, "source": "validation", "n_sequences": 75},
+    **{"ece_before": 0.1, "ece_after": 0.05},
+}
+
 
 def described(model_file, **changes):
     fields = {
@@ -26,6 +31,7 @@ def described(model_file, **changes):
         "calibration": {"temperature": 1.0, "source": "nothing", "n_photos": 0, "note": "no photos"},
         "thresholds": NO_THRESHOLDS,
         "made_with": {"camera_trap_al": "1"},
+        "sequences": SEQUENCES,
     }
     return ModelDescription(**(fields | changes))
 
@@ -44,6 +50,14 @@ def change(export, **changes):
 
 def test_what_was_written_is_read(export):
     assert asdict(ModelDescription.read(export)) == asdict(described(export / MODEL_FILE))
+
+
+def test_a_file_of_an_earlier_version_knows_nothing_of_sequences(export):
+    file = export / DESCRIPTION_FILE
+    fields = json.loads(file.read_text())
+    del fields["sequences"]
+    file.write_text(json.dumps(fields))
+    assert ModelDescription.read(export).sequences == {}
 
 
 def test_what_is_written_keeps_to_the_schema_and_names_its_version(export):
@@ -99,6 +113,8 @@ def test_a_file_of_something_else_is_told(export, content):
         {"network": {"architecture": "resnet18", "feat_dim": 0, "loss": "triplet"}},
         {"calibration": {"temperature": 0, "source": "nothing", "n_photos": 0, "note": ""}},
         {"calibration": {"temperature": 1, "source": "a guess", "n_photos": 0, "note": ""}},
+        {"sequences": SEQUENCES | {"temperature": 0}},
+        {"sequences": SEQUENCES | {"gap": "a minute"}},
         {"thresholds": {"why_none": "no photos"}},
         {"thresholds": NO_THRESHOLDS | {"of_class": {"fox": {"accept": 0.9, "review": None}}}},
     ],

@@ -1,9 +1,11 @@
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from camera_trap_al.predictions import Predictions, write_predictions
+from camera_trap_al.sequence_predictions import SequencePredictions
 
 CLASSES = ("deer", "fox", "boar")
 PROBABILITIES = np.array([[0.7, 0.1, 0.2], [0.25, 0.5, 0.25], [0.0, 0.0, 1.0]], np.float32)
@@ -69,4 +71,19 @@ def test_what_to_do_with_an_answer_stands_in_the_last_column(tmp_path):
         "decision",
         "accept",
         "review",
+    ]
+
+
+def test_sequences_stand_behind_the_other_columns(tmp_path):
+    of_sequences = SequencePredictions(
+        np.array([12, -1, 12]), np.array([2, 1, -1]), np.array([0.61, 0.5, np.nan], np.float32)
+    )
+    predictions = replace(Predictions.of(np.arange(3), PROBABILITIES), of_sequences=of_sequences)
+    write_predictions(tmp_path / "p.csv", predictions, ["a/1.jpg", "a/2.jpg", "b/3.jpg"], CLASSES)
+    assert (tmp_path / "p.csv").read_text("utf-8").splitlines() == [
+        "File,RelativePath,Species,confidence,second_species,margin,decision,"
+        "sequence,sequence_species,sequence_confidence",
+        "1.jpg,a,deer,0.7000,boar,0.5000,,12,boar,0.6100",
+        "2.jpg,a,fox,0.5000,deer,0.2500,,,fox,0.5000",
+        "3.jpg,b,boar,1.0000,deer,1.0000,,12,,",
     ]

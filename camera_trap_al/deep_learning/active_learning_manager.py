@@ -365,7 +365,8 @@ class ActiveLearningEnvironment:
 
     def predict_candidates(self) -> Predictions:
         """Predict the candidates from the embeddings that the strategy sees, which on a GPU may be in bf16."""
-        return self.calibrated.predict(self.candidates, self._embedded.table.of(self.candidates))
+        parts = [(self.candidates, self._embedded.table.of(self.candidates))]
+        return self.calibrated.predict_parts(self.candidates, parts, self.dataset.catalogue.sequences)
 
     def predict_pool(self) -> Predictions:
         """Predict every unlabelled photo, in fp32; those that turn out to be unreadable are set aside and left out."""
@@ -373,14 +374,14 @@ class ActiveLearningEnvironment:
         with stage(logger, f"Predicting {len(rows)} unlabelled photos", "predicting"):
             while True:  # once, and again for photos that could not be read for a while
                 parts = self._embedded.stream(rows)
-                predictions = Predictions.join(model.predict(some, embeddings) for some, embeddings in parts)
+                predictions = model.predict_parts(rows, parts, self.dataset.catalogue.sequences)
                 self._reader.take_out()
                 if not self._reader.n_back:
                     return predictions
 
     def prediction_lineage(self, rows: IndexArray, *, exactly: bool = True) -> dict[str, Any]:
         """Name what predictions of `rows`, in fp32 or not, follow from."""
-        return self.calibrated.lineage | {"rows": digest(rows), "exactly": exactly}
+        return self.calibrated.lineage_of(rows, self.dataset.catalogue.sequences) | {"exactly": exactly}
 
     def save(self, store: RunStore) -> None:
         """Save the models that changed since they were last saved, and which photos were found unreadable."""
