@@ -1,7 +1,9 @@
 import csv
+import json
 import logging
 import shutil
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -21,6 +23,7 @@ from camera_trap_al.deep_learning.finetuning_gate import GateVerdict
 from camera_trap_al.estimators import CLASSIFIERS
 from camera_trap_al.exceptions import CheckpointError, ConfigError, DataError, EmptyPoolError
 from camera_trap_al.images import read_photo
+from camera_trap_al.publishing import publish
 from camera_trap_al.query import Answer
 from camera_trap_al.run_store import RunStore
 
@@ -747,6 +750,41 @@ def test_the_pool_is_predicted_whole_and_each_photo_decoded_once(start, many_pho
     np.testing.assert_allclose(predictions.confidence, exact.max(axis=1), atol=1e-5)
     assert predictions.first.tolist() == exact.argmax(axis=1).tolist()
     assert store_of_whole.folder != store.folder
+
+
+@pytest.mark.parametrize("candidate_pool", [None, 4])
+def test_sequences_are_judged_by_their_photos_and_published_with_how_they_are_found(start, candidate_pool):
+    """Unlabelled rows 9 to 14 are two bursts, the photo 13 is in none."""
+    environment, store = start(candidate_pool=candidate_pool, sequence_gap=20, site_level=1)
+    update(environment, store)
+    environment.save(store)
+    publish(environment, store)
+    assert columns_of(store)[-1] == "decision", "nothing is known of sequences"
+    sequences = np.full(len(environment.dataset), -1)
+    sequences[9:15] = [0, 0, 0, 7, -1, 7]
+    environment.dataset.catalogue = replace(environment.dataset.catalogue, sequences=sequences)
+    rows = environment.candidates
+    publish(environment, store)
+    assert columns_of(store)[-3:] == ["sequence", "sequence_species", "sequence_confidence"]
+    found = environment.predict_candidates()
+    assert found.rows.tolist() == rows.tolist()
+    probabilities = environment.calibrated.probabilities(environment.embeddings[rows])
+    for row, number, confidence in zip(rows, found.of_sequences.numbers, found.of_sequences.confidence, strict=True):
+        assert number == sequences[row]
+        burst = probabilities[sequences[rows] == number] if number >= 0 else probabilities[rows == row]
+        mean = np.exp(np.log(np.maximum(burst, 2.0**-23)).mean(axis=0)) * (burst > 0).any(axis=0)
+        assert confidence == pytest.approx((mean / mean.sum()).max(), abs=1e-5)
+    whole = environment.predict_pool()
+    assert whole.of_sequences.numbers.tolist() == sequences[whole.rows].tolist()
+    described = json.loads((store.folder / "export" / "model.json").read_text())["sequences"]
+    assert described == {
+        **{"gap": 20.0, "pattern": None, "site_level": 1, "temperature": 1.0, "source": "nothing", "n_sequences": 0},
+        **{"ece_before": None, "ece_after": None},
+    }
+
+
+def columns_of(store):
+    return (store.folder / "predictions.csv").read_text("utf-8").splitlines()[0].split(",")
 
 
 def test_what_was_predicted_once_is_not_embedded_again_with_new_labels(start, no_work, monkeypatch):
