@@ -17,7 +17,12 @@ SETTINGS = {
     name: setting for name, setting in signature(predict).parameters.items() if setting.kind is Parameter.KEYWORD_ONLY
 }
 DEFAULT_FOLDER = "Predictions"
-GROUPS = {"photos and results": "output_dir|shard", "detections": "detection|padding", "everything else": ""}
+GROUPS = {
+    "photos and results": "output_dir|shard",
+    "detections": "detection|padding",
+    "sequences": "sequence|site",
+    "everything else": "",
+}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ from camera_trap_al.interchange.megadetector_paths import MatchedDetections, mat
 from camera_trap_al.photo_folders import NOT_TEXT, PHOTO_SUFFIXES, is_text, scan_folder
 from camera_trap_al.rules import answers_yes
 
-__all__ = ["Images", "PhotoSet", "PhotoToClassify", "find_photos", "was_there", "with_detections"]
+__all__ = ["Images", "PhotoSet", "PhotoToClassify", "common_folder", "find_photos", "was_there", "with_detections"]
 
 logger = logging.getLogger(__name__)
 
@@ -218,7 +218,7 @@ def with_detections(photos: PhotoSet, file: DetectionFile, threshold: float) -> 
 
 def _matched(photos: PhotoSet, file: DetectionFile) -> MatchedDetections:
     """Match the names of photos; absolute ones as paths relative to the folder that all of them are in."""
-    folder = _common_folder(photos)
+    folder = common_folder(photos)
     if folder is None:
         return match_detections(file, photos.names, photos.root)
     names = {(photos.root / name).relative_to(folder).as_posix(): name for name in photos.names}
@@ -230,7 +230,7 @@ def _matched(photos: PhotoSet, file: DetectionFile) -> MatchedDetections:
     )
 
 
-def _common_folder(photos: PhotoSet) -> Path | None:
+def common_folder(photos: PhotoSet) -> Path | None:
     """Give the innermost folder that all photos are in; None if no name is absolute, or they are on several drives."""
     if not any(Path(name).is_absolute() for name in photos.names):
         return None

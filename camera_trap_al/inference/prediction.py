@@ -15,6 +15,7 @@ from camera_trap_al.inference.photos import Images, PhotoSet, find_photos, with_
 from camera_trap_al.inference.ray_data import classify_on_ray, need_ray, take_parts
 from camera_trap_al.inference.recognition_file import Answers, Recognitions
 from camera_trap_al.inference.results import Results
+from camera_trap_al.inference.sequences import find_sequences, judge_sequences
 from camera_trap_al.inference.settings import PredictionSettings
 from camera_trap_al.inference.tables import (
     PARQUET_FILE,
@@ -29,6 +30,7 @@ from camera_trap_al.interchange.megadetector import DetectionFile, read_detectio
 from camera_trap_al.logs import run_logging, stage
 from camera_trap_al.model_description import ModelDescription
 from camera_trap_al.parallel import decoding_threads
+from camera_trap_al.sequence_predictions import SequencePredictions
 from camera_trap_al.thresholds import Thresholds
 
 if TYPE_CHECKING:
@@ -54,6 +56,9 @@ def predict(
     batch_size: int = 32,
     num_workers: int = 0,
     shard: tuple[int, int] | None = None,
+    sequence_gap: float | None = None,
+    sequence_pattern: str | None = None,
+    site_level: int | None = None,
 ) -> "pd.DataFrame":
     """Name the species in photos with a model that a run exported.
 
@@ -89,7 +94,18 @@ def predict(
         Threads that decode photos; 0 means one per core, at most 8.
     shard
         Take only one part of the photos, for jobs on several machines: ``(3, 10)`` is the third of ten, and its results
-        are in the folder ``shard_03_of_10`` of `output_dir`. None takes all.
+        are in the folder ``shard_03_of_10`` of `output_dir`. None takes all. Parts are cut by position: a sequence that
+        lies in two of them is two, and each part numbers its sequences anew.
+    sequence_gap
+        Seconds; photos of one site are a sequence while each is taken less than that after the one before. None: as in
+        the run of the model, or else 60.
+    sequence_pattern
+        A regular expression that is looked for in file names: photos of one site are a sequence if what the part in
+        parentheses matches, or else the whole, is the same, as with ``(SEQ[0-9]+)_IMG`` in SEQ7510_IMG_0001.jpg. Photos
+        in whose names it is not found are grouped by time. None: as in the run of the model; ``""``: all by time.
+    site_level
+        Which folder of a photo's path names its site: 1 is the uppermost below `images`, or below the folder that all
+        listed photos are in. None: as in the run of the model, or else all its folders together.
 
     Returns
     -------
@@ -97,7 +113,10 @@ def predict(
     confidence (0..1, of the species), second_species, margin (confidence above that of the second), decision
     (``"accept"``, ``"review"`` or ``"label"``; empty where the model has no thresholds). With `detections` a line for
     each of them, with its number in the photo, the most confident first, and detection_confidence; and for a photo
-    without any a line without a species, in which why_no_species says why.
+    without any a line without a species, in which why_no_species says why. If at least half of the photos say in their
+    EXIF data when they were taken, or fit `sequence_pattern`: sequence (its number), sequence_species and
+    sequence_confidence, of all photos of the burst together; of several detections in a photo, the most confident one
+    counts. A photo that says nothing has no number and stands for itself.
 
     Raises
     ------
@@ -121,11 +140,12 @@ def predict(
         thresholds = Thresholds.from_dict(description.thresholds, description.classes)
         if thresholds.why_no_accept:
             logger.info("%s", thresholds.why_no_accept)
-        table = AnswerTable(photos, description.classes, thresholds)
         with Results.open(settings.output_folder, settings.made_by(description)) as results:
             results.tell_others(photos)
             _classify_missing(settings, description, photos, results)
             _tell_unreadable(photos, results, settings)
+            of_sequences = _judged_sequences(settings, description, photos, results)
+            table = AnswerTable(photos, description.classes, thresholds, of_sequences)
             if settings.output_folder is not None:
                 recognitions = Recognitions(description, photos, detections_file)
                 _write(settings, lambda: results.answers(photos), table, recognitions, detections_file)
@@ -178,6 +198,13 @@ def _tell_unreadable(photos: PhotoSet, results: Results, settings: PredictionSet
         raise DataError(f"None of {len(photos)} photos can be read. The first is {name}: {problem}", photos.root / name)
     where = f"{folder / UNREADABLE_FILE} says why" if folder else f"the first is {name}: {problem}"
     logger.warning("%d of %d photos cannot be read and are left out; %s", len(unreadable), len(photos), where)
+
+
+def _judged_sequences(
+    settings: PredictionSettings, description: ModelDescription, photos: PhotoSet, results: Results
+) -> SequencePredictions | None:
+    sequences = find_sequences(settings, description, photos)
+    return None if sequences is None else judge_sequences(results.answers(photos), sequences, description)
 
 
 def _write(

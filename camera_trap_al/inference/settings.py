@@ -13,10 +13,12 @@ from camera_trap_al.model_description import DESCRIPTION_FILE, ModelDescription
 from camera_trap_al.photo_folders import RUN_DATABASE
 from camera_trap_al.rules import (
     a_file,
+    a_pattern,
     answers_yes,
     broken_rules,
     existing_folder,
     new_folder,
+    number,
     one_of,
     optional,
     part_of,
@@ -49,6 +51,11 @@ def folder_for_results(value: Any) -> str | None:
         if answers_yes((Path(value).expanduser() / file).exists):
             return f"another folder than that of {what}, whose files would be replaced"
     return None
+
+
+def no_pattern_or_one(value: Any) -> str | None:
+    """Accept a regular expression, or "" for none."""
+    return None if isinstance(value, str) and value == "" else a_pattern(value)
 
 
 def _files_of_others(folder: Path | None) -> list[str]:
@@ -84,6 +91,9 @@ class PredictionSettings:
     batch_size: int = setting(32, whole(1))
     num_workers: int = setting(0, whole(0))
     shard: tuple[int, int] | None = setting(None, optional(part_of))
+    sequence_gap: float | None = setting(None, optional(number(above=0)))
+    sequence_pattern: str | None = setting(None, optional(no_pattern_or_one))
+    site_level: int | None = setting(None, optional(whole(1)))
 
     def __post_init__(self) -> None:
         problems = broken_rules(self)

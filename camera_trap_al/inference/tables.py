@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from camera_trap_al.inference.photos import PhotoSet
 from camera_trap_al.interchange.megadetector import SkippedDetection
 from camera_trap_al.interchange.timelapse import split_path
 from camera_trap_al.predictions import COLUMNS, PREDICTIONS_FILE, RECOGNITIONS_FILE, prediction_lines, write_table
+from camera_trap_al.sequence_predictions import SEQUENCE_COLUMNS, SequencePredictions
 from camera_trap_al.thresholds import Thresholds
 
 if TYPE_CHECKING:
@@ -35,6 +37,10 @@ SKIPPED_FILE = "skipped_detections.csv"
 TABLES = (PREDICTIONS_FILE, RECOGNITIONS_FILE, PARQUET_FILE, UNREADABLE_FILE, SKIPPED_FILE)
 """All files that people and other programs may read."""
 DETECTION_COLUMNS = ("detection", "detection_confidence", "why_no_species")
+TYPES = {
+    **dict.fromkeys(("confidence", "margin", "detection_confidence", "sequence_confidence"), "float64"),
+    **dict.fromkeys(("detection", "sequence"), "Int64"),
+}
 
 
 class AnswerTable:
@@ -51,24 +57,35 @@ class AnswerTable:
         Class names by class id.
     thresholds
         What to do with an answer.
+    of_sequences
+        What is thought of the sequence of each photo; None if nothing is known of sequences.
     """
 
-    def __init__(self, photos: PhotoSet, classes: Sequence[str], thresholds: Thresholds) -> None:
+    def __init__(
+        self,
+        photos: PhotoSet,
+        classes: Sequence[str],
+        thresholds: Thresholds,
+        of_sequences: SequencePredictions | None = None,
+    ) -> None:
         self._photos = photos
         self._detections = photos.detections
         self._classes = classes
         self._thresholds = thresholds
+        self._of_sequences = of_sequences
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns."""
-        return COLUMNS if self._detections is None else COLUMNS + DETECTION_COLUMNS
+        of_detections = () if self._detections is None else DETECTION_COLUMNS
+        return COLUMNS + of_detections + (() if self._of_sequences is None else SEQUENCE_COLUMNS)
 
     def lines(self, answers: Iterable[Answer]) -> Iterator[tuple[object, ...]]:
-        """Give the cells of each line."""
-        for answer in answers:
+        """Give the cells of each line; `answers` are those of all photos in their order."""
+        of_sequences = repeat(()) if self._of_sequences is None else self._of_sequences.cells(self._classes)
+        for answer, of_sequence in zip(answers, of_sequences, strict=False):
             if answer.problem is None:
-                yield from self._lines_of(answer)
+                yield from (line + of_sequence for line in self._lines_of(answer))
 
     def _lines_of(self, answer: Answer) -> Iterator[tuple[object, ...]]:
         predictions, name = answer.predictions, answer.photo.name
@@ -87,8 +104,7 @@ class AnswerTable:
         import pandas as pd
 
         frame = pd.DataFrame.from_records(list(self.lines(answers)), columns=list(self.columns))
-        types = {"confidence": "float64", "margin": "float64", "detection": "Int64", "detection_confidence": "float64"}
-        return frame.astype({name: kind for name, kind in types.items() if name in frame})
+        return frame.astype({name: kind for name, kind in TYPES.items() if name in frame})
 
     def write(self, folder: Path, answers: Iterable[Answer]) -> None:
         """Write the lines into ``predictions.csv``, whole or not at all."""

@@ -1,0 +1,164 @@
+"""Which photos of a call are one sequence, and what the model thinks of it."""
+
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camera_trap_al.inference.classification import Answer
+from camera_trap_al.inference.photos import PhotoSet, common_folder
+from camera_trap_al.inference.settings import PredictionSettings
+from camera_trap_al.logs import stage
+from camera_trap_al.model_description import DESCRIPTION_FILE, ModelDescription, unusable
+from camera_trap_al.parallel import decoding_threads
+from camera_trap_al.photo_times import read_times
+from camera_trap_al.pools import FloatArray, IndexArray
+from camera_trap_al.predictions import Predictions
+from camera_trap_al.rules import a_pattern
+from camera_trap_al.sequence_predictions import SequencePredictions, SequenceSums
+from camera_trap_al.sequences import group_sequences, site_of
+
+__all__ = ["SequenceRule", "find_sequences", "judge_sequences", "spread_out"]
+
+logger = logging.getLogger(__name__)
+
+GAP = 60.0  # seconds, of a model that says nothing of sequences
+ENOUGH_KNOWN = 0.5  # of the photos, to speak of sequences at all
+ANSWERS_PER_STEP = 4096
+
+
+class SequenceRule(NamedTuple):
+    """What makes photos one sequence: as `predict` was told or, where it was not, as in the run of the model."""
+
+    gap: float
+    pattern: str | None
+    site_level: int | None
+
+    @classmethod
+    def of(cls, settings: PredictionSettings, description: ModelDescription) -> "SequenceRule":
+        """Take what was told, and the rest from the model.
+
+        Raises
+        ------
+        CheckpointError
+            If the model has a pattern that is none.
+        """
+        of_model = {name: value for name, value in description.sequences.items() if value is not None}
+        pattern = of_model.get("pattern") if settings.sequence_pattern is None else settings.sequence_pattern
+        if pattern and a_pattern(pattern) is not None:
+            raise unusable(settings.export_folder / DESCRIPTION_FILE, f"its pattern of sequences is none ({pattern!r})")
+        return cls(
+            of_model.get("gap", GAP) if settings.sequence_gap is None else settings.sequence_gap,
+            pattern or None,
+            of_model.get("site_level") if settings.site_level is None else settings.site_level,
+        )
+
+    def finds(self, names: Sequence[str]) -> NDArray[np.bool_]:
+        """Say of (n,) paths whether the pattern tells the sequence of the photo."""
+        if self.pattern is None:
+            return np.zeros(len(names), np.bool_)
+        search = re.compile(self.pattern).search
+        return np.array([search(name.rpartition("/")[2]) is not None for name in names], np.bool_)
+
+
+def find_sequences(settings: PredictionSettings, description: ModelDescription, photos: PhotoSet) -> IndexArray | None:
+    """Find out which photos are one sequence, by their names or by the times in their headers.
+
+    Returns
+    -------
+    (n,) numbers, equal for photos of one sequence, -1 for those of which nothing is known; None if that is so for more
+    than half of them.
+
+    Raises
+    ------
+    CheckpointError
+        If the model has a pattern that is none.
+    """
+    rule = SequenceRule.of(settings, description)
+    if not len(photos):
+        return None
+    folder = common_folder(photos)
+    names = [name if folder is None else (photos.root / name).relative_to(folder).as_posix() for name in photos.names]
+    is_known = rule.finds(names)
+    taken_at = _taken_at(photos, np.flatnonzero(~is_known), decoding_threads(settings.num_workers))
+    is_known |= ~np.isnan(taken_at)
+    n_known = np.count_nonzero(is_known)
+    if n_known < ENOUGH_KNOWN * len(photos):
+        logger.info("Too few photos say when they were taken to tell sequences: there are no predictions of these.")
+        return None
+    sites = [site_of(name, rule.site_level) for name in names]
+    numbers = group_sequences(names, sites, taken_at, gap=rule.gap, pattern=rule.pattern)
+    n_sequences = len(np.unique(numbers[is_known]))
+    logger.info("%d of %d photos are in %d sequences", n_known, len(photos), n_sequences)
+    return np.where(is_known, numbers, -1)
+
+
+def _taken_at(photos: PhotoSet, positions: IndexArray, threads: int) -> NDArray[np.float64]:
+    """Read when the photos at some positions were taken, (n,) in ms; NaN where that is not known or not asked."""
+    taken_at = np.full(len(photos), np.nan)
+    if not len(positions):
+        return taken_at
+    with stage(logger, f"Reading when {len(positions)} photos were taken"):
+        times = read_times((photos[at].path for at in positions.tolist()), threads=threads)
+    taken_at[positions] = [np.nan if time.taken_at is None else time.taken_at for time in times]
+    n_impossible = sum(time.source == "impossible" for time in times)
+    beside = f"; {n_impossible} say an impossible time" if n_impossible else ""
+    logger.info("%d of %d photos say when they were taken%s", np.isfinite(taken_at).sum(), len(positions), beside)
+    return taken_at
+
+
+def judge_sequences(
+    answers: Iterable[Answer], sequences: IndexArray, description: ModelDescription
+) -> SequencePredictions:
+    """Average the answers of each sequence (`SequenceSums`), as far as they are kept.
+
+    Of each photo, the 5 likeliest classes are kept; what they leave is taken to be spread evenly over the others
+    (`spread_out`). In made bursts of 40 classes, of whose photos 89 % were named rightly, 99.6 % of the sequences got
+    the same name as by all classes, and 97.9 % the right one instead of 98.0 %; where 63 % of the photos were, 96 % got
+    the same, and 81.5 % instead of 82.2 % the right one.
+
+    Of several boxes in a photo, the one that the detector is surest of counts, as in a run. A photo that could not be
+    read, or has no box, does not count, but has the answer of its sequence.
+
+    Parameters
+    ----------
+    answers
+        (n,) one for each photo, in order.
+    sequences
+        (n,) what `find_sequences` gave.
+    description
+        Of the model.
+    """
+    is_labelled = np.isin(description.classes, description.labelled_classes)
+    sums = SequenceSums(sequences, len(description.classes))
+    numbered = enumerate(answers)
+    while some := list(islice(numbered, ANSWERS_PER_STEP)):
+        there = [(at, answer.predictions) for at, answer in some if answer.problem is None and len(answer.predictions)]
+        if there:
+            class_ids = np.stack([predictions.class_ids[0] for _, predictions in there])
+            probabilities = np.stack([predictions.probabilities[0] for _, predictions in there])
+            likeliest = Predictions(np.array([at for at, _ in there]), class_ids, probabilities)
+            sums.add(likeliest.rows, spread_out(likeliest, is_labelled))
+    return sums.predictions(description.sequences.get("temperature", 1.0))
+
+
+def spread_out(likeliest: Predictions, is_labelled: NDArray[Any]) -> FloatArray:
+    """Give (n, n_classes) probabilities of which the likeliest are known: the others share evenly what is left.
+
+    Parameters
+    ----------
+    likeliest
+        The likeliest classes of n photos.
+    is_labelled
+        (n_classes,) the classes that have a label; the others are impossible.
+    """
+    is_other = np.tile(is_labelled, (len(likeliest), 1))
+    np.put_along_axis(is_other, likeliest.class_ids, False, axis=1)
+    left = np.maximum(1 - likeliest.probabilities.sum(axis=1), 0) / np.maximum(is_other.sum(axis=1), 1)
+    probabilities = np.where(is_other, left[:, np.newaxis], 0).astype(np.float32)
+    np.put_along_axis(probabilities, likeliest.class_ids, likeliest.probabilities, axis=1)
+    return probabilities
