@@ -203,7 +203,7 @@ def _tell_unreadable(photos: PhotoSet, results: Results, settings: PredictionSet
 def _judged_sequences(
     settings: PredictionSettings, description: ModelDescription, photos: PhotoSet, results: Results
 ) -> SequencePredictions | None:
-    sequences = find_sequences(settings, description, photos)
+    sequences = find_sequences(settings, description, photos, results)
     return None if sequences is None else judge_sequences(results.answers(photos), sequences, description)
 
 

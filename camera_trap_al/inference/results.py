@@ -5,6 +5,7 @@ import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from camera_trap_al.inference.photos import PhotoSet, PhotoToClassify, was_there
 from camera_trap_al.pools import IndexArray
 from camera_trap_al.predictions import Predictions
 
-__all__ = ["RESULTS_FILE", "AnswerRow", "Results", "as_row"]
+__all__ = ["RESULTS_FILE", "AnswerRow", "Results", "TimeRow", "as_row"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,11 @@ CREATE TABLE IF NOT EXISTS answers (
     probabilities BLOB NOT NULL, -- float32, likewise
     PRIMARY KEY (model, name)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS times (
+    name TEXT PRIMARY KEY,      -- of the photo
+    seen TEXT NOT NULL,         -- the file that was looked at: the time of any other is not known
+    taken_at INTEGER            -- ms by the clock of the camera, nothing if the photo does not say it
+) WITHOUT ROWID;
 """
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 IN_USE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
@@ -50,6 +56,14 @@ class AnswerRow(NamedTuple):
     problem: str | None
     class_ids: bytes
     probabilities: bytes
+
+
+class TimeRow(NamedTuple):
+    """When a photo was taken, None if it does not say it, by the file as it was (`PhotoToClassify.asked`)."""
+
+    name: str
+    seen: str
+    taken_at: int | None
 
 
 class Results:
@@ -180,6 +194,18 @@ class Results:
             else:
                 problem, *blobs = self._db.execute(find, (self._model, photo.name)).fetchone()
                 yield Answer(photo, _restored(*blobs, n_rows=1 if photo.boxes is None else len(photo.boxes)), problem)
+
+    def time_of(self, photo: PhotoToClassify) -> TimeRow | str:
+        """Say when a photo was taken, if it was asked before as it is now, or is not there now; else what it is now."""
+        seen = replace(photo, boxes=None).asked()
+        found = self._db.execute("SELECT name, seen, taken_at FROM times WHERE name = ?", (photo.name,)).fetchone()
+        return TimeRow(*found) if found is not None and (found[1] == seen or not was_there(seen)) else seen
+
+    def add_times(self, times: Iterable[TimeRow]) -> None:
+        """Keep when photos were taken, so that they need not be looked at again."""
+        self._db.execute("BEGIN")
+        self._db.executemany("INSERT OR REPLACE INTO times VALUES (?, ?, ?)", times)
+        self._db.execute("COMMIT")
 
 
 def as_row(answer: Answer) -> AnswerRow:

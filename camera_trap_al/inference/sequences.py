@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from camera_trap_al.inference.classification import Answer
 from camera_trap_al.inference.photos import PhotoSet, common_folder
+from camera_trap_al.inference.results import Results, TimeRow
 from camera_trap_al.inference.settings import PredictionSettings
 from camera_trap_al.logs import stage
 from camera_trap_al.model_description import DESCRIPTION_FILE, ModelDescription, unusable
@@ -65,8 +66,19 @@ class SequenceRule(NamedTuple):
         return np.array([search(name.rpartition("/")[2]) is not None for name in names], np.bool_)
 
 
-def find_sequences(settings: PredictionSettings, description: ModelDescription, photos: PhotoSet) -> IndexArray | None:
+def find_sequences(
+    settings: PredictionSettings, description: ModelDescription, photos: PhotoSet, results: Results
+) -> IndexArray | None:
     """Find out which photos are one sequence, by their names or by the times in their headers.
+
+    Parameters
+    ----------
+    settings, description
+        What makes photos one sequence (`SequenceRule`).
+    photos
+        The photos.
+    results
+        Where their times are kept: a photo is asked once.
 
     Returns
     -------
@@ -84,7 +96,7 @@ def find_sequences(settings: PredictionSettings, description: ModelDescription, 
     folder = common_folder(photos)
     names = [name if folder is None else (photos.root / name).relative_to(folder).as_posix() for name in photos.names]
     is_known = rule.finds(names)
-    taken_at = _taken_at(photos, np.flatnonzero(~is_known), decoding_threads(settings.num_workers))
+    taken_at = _taken_at(photos, np.flatnonzero(~is_known), results, decoding_threads(settings.num_workers))
     is_known |= ~np.isnan(taken_at)
     n_known = np.count_nonzero(is_known)
     if n_known < ENOUGH_KNOWN * len(photos):
@@ -97,18 +109,41 @@ def find_sequences(settings: PredictionSettings, description: ModelDescription, 
     return np.where(is_known, numbers, -1)
 
 
-def _taken_at(photos: PhotoSet, positions: IndexArray, threads: int) -> NDArray[np.float64]:
-    """Read when the photos at some positions were taken, (n,) in ms; NaN where that is not known or not asked."""
+def _taken_at(photos: PhotoSet, positions: IndexArray, results: Results, threads: int) -> NDArray[np.float64]:
+    """Say when the photos at some positions were taken, (n,) in ms; NaN where that is not known or not asked."""
     taken_at = np.full(len(photos), np.nan)
-    if not len(positions):
-        return taken_at
-    with stage(logger, f"Reading when {len(positions)} photos were taken"):
-        times = read_times((photos[at].path for at in positions.tolist()), threads=threads)
-    taken_at[positions] = [np.nan if time.taken_at is None else time.taken_at for time in times]
-    n_impossible = sum(time.source == "impossible" for time in times)
-    beside = f"; {n_impossible} say an impossible time" if n_impossible else ""
-    logger.info("%d of %d photos say when they were taken%s", np.isfinite(taken_at).sum(), len(positions), beside)
+    to_read: dict[int, str] = {}
+    for at in positions.tolist():
+        known = results.time_of(photos[at])
+        if isinstance(known, str):
+            to_read[at] = known
+        elif known.taken_at is not None:
+            taken_at[at] = known.taken_at
+    for at, time in _read(photos, to_read, results, threads).items():
+        taken_at[at] = np.nan if time is None else time
+    if len(positions):
+        logger.info("%d of %d photos say when they were taken", np.isfinite(taken_at).sum(), len(positions))
     return taken_at
+
+
+def _read(photos: PhotoSet, to_read: Mapping[int, str], results: Results, threads: int) -> dict[int, int | None]:
+    """Read the times of photos by position, and keep those of files that can be read."""
+    if not to_read:
+        return {}
+    with stage(logger, f"Reading when {len(to_read)} photos were taken"):
+        times = read_times((photos[at].path for at in to_read), threads=threads)
+    results.add_times(
+        TimeRow(photos.names[at], seen, time.taken_at)
+        for (at, seen), time in zip(to_read.items(), times, strict=True)
+        if time.source != "unreadable"
+    )
+    if n_impossible := sum(time.source == "impossible" for time in times):
+        logger.warning(
+            "%d photos say that they were taken at an impossible time, such as in the future, which counts as none. "
+            "Look whether the clock of a camera was wrong.",
+            n_impossible,
+        )
+    return {at: time.taken_at for at, time in zip(to_read, times, strict=True)}
 
 
 def judge_sequences(

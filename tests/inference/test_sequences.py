@@ -1,6 +1,7 @@
 import csv
 import json
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from camera_trap_al.model_description import DESCRIPTION_FILE
 from camera_trap_al.photo_times import read_times
 from camera_trap_al.predictions import Predictions
 from camera_trap_al.sequence_predictions import sequence_probabilities
+from camera_trap_al.sequences import read_times
 
 COLUMNS = ["File", "RelativePath", "Species", "confidence", "second_species", "margin", "decision"]
 OF_SEQUENCES = ["sequence", "sequence_species", "sequence_confidence"]
@@ -142,6 +144,32 @@ def test_at_least_half_of_the_photos_must_have_a_time(export, bursts, n_without,
         np.testing.assert_allclose(others["sequence_confidence"], others["confidence"], atol=1e-6)
     else:
         assert "Too few photos say when they were taken" in caplog.text
+
+
+def test_a_photo_is_asked_once_when_it_was_taken_and_again_if_it_has_changed(export, bursts, tmp_path, monkeypatch):
+    asked = []
+
+    def watched(paths, **options):
+        paths = list(paths)
+        asked.extend(path.relative_to(bursts).as_posix() for path in paths)
+        return read_times(paths, **options)
+
+    monkeypatch.setattr("camera_trap_al.inference.sequences.read_times", watched)
+    first = predict(export, bursts, output_dir=tmp_path / "out")
+    assert asked == list(BURSTS)
+    asked.clear()
+    assert predict(export, bursts, output_dir=tmp_path / "out").equals(first) and asked == []
+    write_jpeg(bursts / "north/IMG_4.jpg", (10, 10, 240), "2024:05:02 00:00:30")
+    os.utime(bursts / "north/IMG_4.jpg", (1e9, 1e9))  # a time of change in whole seconds tells files apart
+    assert groups(predict(export, bursts, output_dir=tmp_path / "out")) == [[0, 1, 2, 3], [4], [5]]
+    assert asked == ["north/IMG_4.jpg"]
+    asked.clear()
+    paths = [bursts / name for name in BURSTS]
+    predict(export, paths, output_dir=tmp_path / "list")
+    asked.clear()
+    (bursts / "south").rename(bursts / "away")
+    assert len(groups(predict(export, paths, output_dir=tmp_path / "list"))) == 2
+    assert asked == [], "the drive of a photo may be away"
 
 
 def test_an_unreadable_photo_counts_for_nothing(export, bursts):
