@@ -224,3 +224,58 @@ def test_a_device_that_torch_does_not_know_is_told(a_run):
     run, photos = a_run
     with pytest.raises(ConfigError, match="device"):
         predict(run / "export", photos, engine="torch", device="abacus")
+
+
+@pytest.fixture(scope="module")
+def a_run_with_bursts(tmp_path_factory, sixteen_pixels):
+    """Run folder, and the folder of unlabelled photos: five bursts of three, and 24 of two for validation."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("bursts")
+    rng = np.random.default_rng(1)
+    hues = {"fox": (170, 90, 60), "jay": (80, 80, 160)}
+    bursts = [("train", f"{species}/{n}", species, 2) for n in range(3) for species in hues]
+    bursts += [("unlabelled", f"site_{n % 2}", "jay" if n % 2 else "fox", 3) for n in range(5)]
+    bursts += [
+        ("validation", f"{'jay' if n % 2 else 'fox'}/site_{n % 3}", "jay" if n % 2 else "fox", 2) for n in range(24)
+    ]
+    for minute, (role, place, species, n_photos) in enumerate(bursts):
+        hue = np.array(hues[species]) + rng.normal(0, 30, 3)
+        for second in range(n_photos):
+            path = folder / role / place / f"IMG_{minute:02}_{second}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            exif = Image.Exif()
+            exif.get_ifd(0x8769)[0x9003] = f"2024:05:01 {10 + minute // 60}:{minute % 60:02}:{second:02}"
+            pixels = np.clip(hue + rng.integers(-40, 40, (6, 8, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).resize((300, 260), Image.Resampling.BICUBIC).save(path, quality=95, exif=exif)
+    run_active_learning(
+        *(folder / role for role in ("train", "unlabelled", "validation")),
+        output_dir=folder / "run",
+        label_source=lambda query: ["jay" if "site_1" in path else "fox" for path in query.paths],
+        sequence_gap=30,
+        **SETTINGS,
+    )
+    return folder / "run", folder / "unlabelled"
+
+
+def test_a_run_and_its_export_say_the_same_of_bursts(a_run_with_bursts, tmp_path):
+    run, photos = a_run_with_bursts
+    sequences = ModelDescription.read(run / "export").sequences
+    assert (sequences["gap"], sequences["source"], sequences["n_sequences"]) == (30.0, "validation", 24)
+    assert sequences["temperature"] != 1
+    predict(run / "export", photos, output_dir=tmp_path / "out")
+    of_run, found = rows_of(run / "predictions.csv"), rows_of(tmp_path / "out" / "predictions.csv")
+    assert len(of_run) == 13 and len(found) == 15
+    assert len({line["sequence"] for line in found.values()}) == 5
+    bursts = Counter(line["sequence"] for line in of_run.values())
+    whole = [photo for photo, line in of_run.items() if bursts[line["sequence"]] == 3]
+    assert len(whole) >= 9, "bursts of which no photo was labelled: at least three of five"
+    for photo in whole:
+        assert of_run[photo]["sequence_species"] == found[photo]["sequence_species"]
+        confidence = [float(lines[photo]["sequence_confidence"]) for lines in (of_run, found)]
+        assert confidence[0] == pytest.approx(confidence[1], abs=1e-3)
+    for lines in (of_run, found):
+        by_burst = {
+            (line["sequence"], line["sequence_species"], line["sequence_confidence"]) for line in lines.values()
+        }
+        assert len(by_burst) == 5, "all photos of a burst say the same"

@@ -14,7 +14,6 @@ from camera_trap_al.model_description import DESCRIPTION_FILE
 from camera_trap_al.photo_times import read_times
 from camera_trap_al.predictions import Predictions
 from camera_trap_al.sequence_predictions import sequence_probabilities
-from camera_trap_al.sequences import read_times
 
 COLUMNS = ["File", "RelativePath", "Species", "confidence", "second_species", "margin", "decision"]
 OF_SEQUENCES = ["sequence", "sequence_species", "sequence_confidence"]
