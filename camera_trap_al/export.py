@@ -46,6 +46,7 @@ def export_model(
     audit: Mapping[str, Any] | None = None,
     n_propagated: int = 0,
     sequences: Mapping[str, Any] = MappingProxyType({}),
+    crops: Mapping[str, float] = MappingProxyType({}),
 ) -> None:
     """Write everything that is needed to apply the model elsewhere, each file whole or not at all.
 
@@ -87,6 +88,8 @@ def export_model(
         How many photos the classifier learnt from besides with the label of another photo of their sequence.
     sequences
         How sequences are found and calibrated, as ``model.json`` says it; empty if nothing is known of that.
+    crops
+        Likewise how animals are cut out of photos; empty if the model learnt from whole photos.
 
     Raises
     ------
@@ -128,6 +131,7 @@ def export_model(
         thresholds=thresholds,
         made_with={"camera_trap_al": __version__} | {name: version(name) for name in TOOLS},
         sequences=dict(sequences),
+        crops=dict(crops),
     ).write(folder)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from camera_trap_al.exceptions import DataError
-from camera_trap_al.images import IMAGE_SHAPE, ImageArray, Squeeze, read_photo, squeeze
+from camera_trap_al.images import IMAGE_SHAPE, Box, ImageArray, Squeeze, read_crops, read_photo, squeeze
 from camera_trap_al.parallel import mapped_ahead
 from camera_trap_al.pixel_store import PixelStore
 from camera_trap_al.pools import IndexArray
@@ -36,6 +36,9 @@ class PhotoList(Protocol):
 
     def path(self, row: int) -> Path:
         """Where the photo of `row` lies now."""
+
+    def box(self, row: int) -> Box | None:
+        """Where the animal is in the photo of `row`; None: all of the photo counts."""
 
     def __len__(self) -> int: ...
 
@@ -64,7 +67,7 @@ def open_pixel_store(mode: str, n_rows: int, folder: Path | None, max_gb: float)
 
 
 class ImageCache:
-    """Decoded photos by row.
+    """Decoded photos by row, of those with a box a square around it.
 
     Parameters
     ----------
@@ -97,7 +100,7 @@ class ImageCache:
         self._fingerprints = np.zeros(len(photos), np.uint64)
 
     def fingerprints(self, rows: IndexArray) -> NDArray[np.uint64]:
-        """Return (n,) checksums of path, size and time of change of the photos of `rows`, 0 where there is no photo.
+        """Return (n,) checksums of path, size, time of change and box of the photos of `rows`, 0 where there is none.
 
         The path is that below the data folder, which may move. A photo that is there is looked at once; later changes
         count from the next start.
@@ -111,7 +114,8 @@ class ImageCache:
         return self._fingerprints[rows]
 
     def _look_at(self, rows: IndexArray) -> int:
-        found = [_fingerprint(self._photos.paths[row], self._photos.path(row)) for row in rows.tolist()]
+        photos = self._photos
+        found = [_fingerprint(photos.paths[row], photos.path(row), photos.box(row)) for row in rows.tolist()]
         self._fingerprints[rows] = found
         self._was_looked_at[rows] = self._fingerprints[rows] != 0  # what is not there may come back
         return len(rows)
@@ -229,7 +233,7 @@ class ImageCache:
         """Decode a photo; None, with the reason noted, if it cannot be read, nor in a second try if a drive failed."""
         for _ in range(TRIES):
             try:
-                image = read_photo(self._photos.path(row), self._squeeze)
+                image = self._read(self._photos.path(row), self._photos.box(row))
             except DataError as error:
                 self.unreadable[row] = str(error).removeprefix(f"{error.path}: ")
                 if getattr(error.__cause__, "errno", None) is None:  # bad bytes stay bad
@@ -242,6 +246,9 @@ class ImageCache:
                 self.unreadable[row] = "was there and is gone."
                 self._refused_by_drive.add(row)
         return None
+
+    def _read(self, path: Path, box: Box | None) -> ImageArray:
+        return read_photo(path, self._squeeze) if box is None else read_crops(path, [box], squeeze=self._squeeze)[0]
 
     def come_back(self) -> list[int]:
         """Return rows that could not be read at some time since the last call, and can now: their drive was gone.
@@ -261,11 +268,12 @@ class ImageCache:
             self._store.close()
 
 
-def _fingerprint(name: str, path: Path) -> int:
+def _fingerprint(name: str, path: Path, box: Box | None) -> int:
     try:
         status = path.stat()
     except OSError:
         return 0
     # Whole seconds: what copies and other file systems make of a time differs in its fractions.
-    identity = f"{name}|{status.st_size}|{int(status.st_mtime)}".encode()
+    seen = "" if box is None else f"|{tuple(box)}"
+    identity = f"{name}|{status.st_size}|{int(status.st_mtime)}{seen}".encode()
     return int.from_bytes(blake2b(identity, digest_size=8).digest(), "little") or 1

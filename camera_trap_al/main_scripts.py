@@ -374,12 +374,12 @@ def _has_nothing_but_skips(env: ActiveLearningEnvironment, query: Query, answer:
     if answer.is_partial or len(answer.skipped) < len(query):
         return False
     before = frozenset(store.skipped_rows(1, query.round).tolist())
-    return before.issuperset(answer.skipped) and before.issuperset(env.pools.unlabelled.tolist())
+    return before.issuperset(answer.skipped) and before.issuperset(env.pools.to_ask.tolist())
 
 
 def _finish(env: ActiveLearningEnvironment, store: RunStore, ended_because: str) -> RunResult:
     say(f"The run ends: {ended_because}. The trained model is in {store.folder / 'export'}")
-    if env.config.predict_pool != "never" and len(env.pools.unlabelled):
+    if env.config.predict_pool != "never" and len(env.pools.unlabelled) + len(env.pools.decided_empty):
         say("The photos that nobody labelled are predicted now. Ctrl-C stops that; the next start goes on with it.")
         publish_pool(env, store)
         say(f"The predictions are in {store.folder / PREDICTIONS_FILE}")

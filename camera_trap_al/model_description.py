@@ -71,6 +71,9 @@ class ModelDescription:
         What photos are one sequence: at most ``gap`` seconds apart at one site, which the ``site_level`` of the folders
         tells, or what the ``pattern`` finds in their names; and the ``temperature`` of averaged photos, with its
         ``source`` and what it brings. Empty in a file of an earlier version.
+    crops
+        If the model learnt from squares around animals: the ``padding`` on each side of a box as a share of it, and the
+        ``threshold`` from which on a box counted. Empty if it learnt from whole photos.
     """
 
     classes: tuple[str, ...]
@@ -85,6 +88,7 @@ class ModelDescription:
     input: Mapping[str, Any] = field(default_factory=lambda: INPUT)
     output: Mapping[str, Any] = field(default_factory=lambda: OUTPUT)
     sequences: Mapping[str, Any] = field(default_factory=dict)
+    crops: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write ``model.json``, whole or not at all."""

@@ -7,9 +7,10 @@ import stat
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations, product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +25,7 @@ __all__ = [
     "RUN_DATABASE",
     "Catalogue",
     "FolderScan",
+    "PhotoBoxes",
     "class_of",
     "groups_of",
     "is_text",
@@ -66,6 +68,25 @@ class FolderScan:
     n_top_level: int
 
 
+class PhotoBoxes(NamedTuple):
+    """What a detector saw in a photo.
+
+    Attributes
+    ----------
+    box
+        The surest animal as (x, y, width, height) in shares of the photo's sides, see `images.Box`; None if none is
+        sure enough.
+    n_boxes
+        Animals that are sure enough.
+    surest
+        The highest confidence of any animal, 0 to 1; 0 without any.
+    """
+
+    box: tuple[float, ...] | None
+    n_boxes: int
+    surest: float
+
+
 @dataclass(frozen=True, eq=False)
 class Catalogue:
     """Every photo of a run by row.
@@ -85,6 +106,8 @@ class Catalogue:
         for most of them.
     sites
         (n_rows,) where each photo was taken, "" where that is not known; empty if nobody has looked.
+    boxes
+        What a detector saw, by row, for photos that it looked at.
     """
 
     roots: Mapping[Role, Path]
@@ -93,6 +116,7 @@ class Catalogue:
     pools: Pools
     sequences: IndexArray | None = None
     sites: Sequence[str] = ()
+    boxes: Mapping[int, PhotoBoxes] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -100,6 +124,11 @@ class Catalogue:
     def path(self, row: int) -> Path:
         """Where the photo of `row` lies now."""
         return self.roots[Role(self.pools.roles[row])] / self.paths[row]
+
+    def box(self, row: int) -> tuple[float, ...] | None:
+        """Where the animal is in the photo of `row`, see `images.Box`; None: all of the photo counts."""
+        seen = self.boxes.get(row)
+        return None if seen is None else seen.box
 
 
 def class_of(path: str) -> str:

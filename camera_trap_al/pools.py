@@ -68,6 +68,9 @@ class Pools:
     propagated
         (n_rows,) int64, the class id that a row without a label has from another one of its sequence; `REFUSED` where
         the label of that one does not count for it, `UNLABELLED` where there is none, by default everywhere.
+    is_empty
+        (n_rows,) bool, True for rows of the unlabelled folder in which a detector saw nothing, if that decides what
+        they show; by default none.
     """
 
     roles: NDArray[np.int8]
@@ -77,9 +80,11 @@ class Pools:
     audit_lots: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0, np.float64))
     is_held_out: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     propagated: IndexArray = field(default_factory=lambda: np.zeros(0, np.int64))
+    is_empty: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
     def __post_init__(self) -> None:
-        of_none = {"is_initial": False, "audit_lots": np.nan, "is_held_out": False, "propagated": UNLABELLED}
+        of_none = {"audit_lots": np.nan, "propagated": UNLABELLED}
+        of_none |= dict.fromkeys(("is_initial", "is_held_out", "is_empty"), False)
         for name, value in of_none.items():
             if not len(getattr(self, name)):
                 object.__setattr__(self, name, np.full(len(self.roles), value))
@@ -101,8 +106,13 @@ class Pools:
 
     @property
     def unlabelled(self) -> IndexArray:
-        """Rows of the unlabelled folder that have no label yet, ascending."""
-        return self._rows((self.roles == Role.UNLABELLED) & (self.targets == UNLABELLED))
+        """Rows of the unlabelled folder that have no label yet, ascending, without those that a detector decided."""
+        return self._rows((self.roles == Role.UNLABELLED) & (self.targets == UNLABELLED) & ~self.is_empty)
+
+    @property
+    def decided_empty(self) -> IndexArray:
+        """Rows without a label in which a detector saw nothing, and that are taken for empty therefore, ascending."""
+        return self._rows(self.is_empty & (self.targets == UNLABELLED))
 
     @property
     def to_ask(self) -> IndexArray:

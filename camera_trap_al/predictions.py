@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -28,6 +29,7 @@ PREDICTIONS_FILE = "predictions.csv"
 RECOGNITIONS_FILE = "recognitions.json"
 COLUMNS = ("File", "RelativePath", "Species", "confidence", "second_species", "margin", "decision")
 MISCLASSIFIED_COLUMNS = ("File", "RelativePath", "true_species", "predicted_species", "confidence")
+BY_DETECTOR = "detector"
 MOST_CLASSES = 5  # of a photo that are kept
 
 
@@ -139,10 +141,13 @@ def write_predictions(
     paths: Sequence[str],
     classes: Sequence[str],
     decisions: Sequence[str] | None = None,
+    *,
+    decided: Iterable[tuple[str, str, float]] = (),
 ) -> None:
     """Write ``predictions.csv``, a photo a line, in the order of the predictions.
 
-    Where they know of sequences, `SEQUENCE_COLUMNS` follow behind the others.
+    Where they know of sequences, `SEQUENCE_COLUMNS` follow behind the others. Photos that a detector decided about come
+    last, with the decision `BY_DETECTOR`.
 
     Parameters
     ----------
@@ -154,15 +159,19 @@ def write_predictions(
         The photo of each row of the run, relative to the unlabelled folder, separated by ``/``.
     classes, decisions
         As for `prediction_lines`.
+    decided
+        Path, class and confidence of photos that a detector decided about.
     """
+    of_detector = [(*split_path(photo), name, sure, "", "", BY_DETECTOR) for photo, name, sure in decided]
     listed = [paths[row] for row in predictions.rows.tolist()]
     lines = prediction_lines(predictions, listed, classes, decisions)
     if predictions.of_sequences is None:
-        write_table(path, COLUMNS, lines)
+        write_table(path, COLUMNS, chain(lines, of_detector))
     else:
         cells = predictions.of_sequences.cells(classes)
         both = (line + of_sequence for line, of_sequence in zip(lines, cells, strict=True))
-        write_table(path, COLUMNS + SEQUENCE_COLUMNS, both)
+        no_sequence = ("",) * len(SEQUENCE_COLUMNS)
+        write_table(path, COLUMNS + SEQUENCE_COLUMNS, chain(both, (line + no_sequence for line in of_detector)))
 
 
 def write_misclassified(

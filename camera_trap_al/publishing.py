@@ -6,13 +6,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from camera_trap_al import __version__
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
+from camera_trap_al.deep_learning.embedding_table import digest
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.network_graph import PhotoNetwork, keep_network_graph
 from camera_trap_al.exceptions import DataError, RunFileError
 from camera_trap_al.export import export_model
+from camera_trap_al.images import PADDING
 from camera_trap_al.interchange.recognitions import write_recognitions
+from camera_trap_al.pools import IndexArray
 from camera_trap_al.predictions import PREDICTIONS_FILE, RECOGNITIONS_FILE, Predictions, write_predictions
 from camera_trap_al.progress import Progress
 from camera_trap_al.round_figures import labels_per_class, take_stock
@@ -22,6 +27,8 @@ from camera_trap_al.run_store import Artefact, RunStore
 __all__ = ["publish", "publish_pool"]
 
 logger = logging.getLogger(__name__)
+
+NO_ROWS: IndexArray = np.zeros(0, np.int64)
 
 
 def publish(env: ActiveLearningEnvironment, store: RunStore, seconds: Mapping[str, float] | None = None) -> Progress:
@@ -57,6 +64,7 @@ def publish(env: ActiveLearningEnvironment, store: RunStore, seconds: Mapping[st
             audit=None if progress.audit is None else progress.audit.to_dict(),
             n_propagated=progress.n_propagated,
             sequences=_sequences_described(env),
+            crops=_crops_described(env),
         )
     if env.config.predict_pool == "rounds":
         publish_pool(env, store)
@@ -81,9 +89,17 @@ def _sequences_described(env: ActiveLearningEnvironment) -> dict[str, Any]:
     }
 
 
+def _crops_described(env: ActiveLearningEnvironment) -> dict[str, float]:
+    """Say how animals are cut out of photos, as ``model.json`` does; nothing if the model learnt from whole photos."""
+    catalogue = env.dataset.catalogue
+    has_box = [catalogue.box(row) is not None for row in env.pools.labelled.tolist()]
+    return {"padding": PADDING, "threshold": float(env.config.detection_threshold)} if any(has_box) else {}
+
+
 def _publish_candidates(env: ActiveLearningEnvironment, store: RunStore) -> None:
     """Write what the model thinks of the candidates, which are embedded already, unless all are predicted."""
-    if _are_there(store, env.prediction_lineage(env.pools.unlabelled)):
+    of_pool = env.prediction_lineage(env.pools.unlabelled) | _decided_lineage(env, env.pools.decided_empty)
+    if _are_there(store, of_pool):
         return
     try:
         lineage = env.prediction_lineage(env.candidates, exactly=env.embedder.is_always_exact)
@@ -103,7 +119,9 @@ def publish_pool(env: ActiveLearningEnvironment, store: RunStore) -> None:
         If a file that people read may not be written, as when Excel holds it open.
     """
     try:
-        _write(env, store, env.predict_pool, env.prediction_lineage(env.pools.unlabelled))
+        decided = env.pools.decided_empty
+        lineage = env.prediction_lineage(env.pools.unlabelled)
+        _write(env, store, env.predict_pool, lineage | _decided_lineage(env, decided), decided)
     except RunFileError as error:
         if not error.is_not_allowed:
             raise
@@ -119,14 +137,18 @@ def _write(
     store: RunStore,
     predict: Callable[[], Predictions],
     lineage: Mapping[str, Any],
+    decided: IndexArray = NO_ROWS,
 ) -> None:
-    """Predict and write the files for people and for Timelapse, unless they are there already."""
+    """Predict and write the files for people and for Timelapse, unless they are there already.
+
+    What a detector decided is written too, for the rows given.
+    """
     if _are_there(store, lineage):
         return
     predictions = predict()
     env.save(store)
     writers = {PREDICTIONS_FILE: _write_table, RECOGNITIONS_FILE: _write_recognitions}
-    store.save([Artefact(file, lineage, partial(write, env, predictions)) for file, write in writers.items()])
+    store.save([Artefact(file, lineage, partial(write, env, predictions, decided)) for file, write in writers.items()])
     logger.info("Predictions of %d photos: %s", len(predictions), store.folder / PREDICTIONS_FILE)
 
 
@@ -134,13 +156,34 @@ def _are_there(store: RunStore, lineage: Mapping[str, Any]) -> bool:
     return all(store.lineage_of(file) == lineage for file in (PREDICTIONS_FILE, RECOGNITIONS_FILE))
 
 
-def _write_table(env: ActiveLearningEnvironment, predictions: Predictions, path: Path) -> None:
+def _decided_lineage(env: ActiveLearningEnvironment, decided: IndexArray) -> dict[str, str]:
+    return {"decided": digest(decided), "as": str(env.config.detections_empty)} if len(decided) else {}
+
+
+def _write_table(env: ActiveLearningEnvironment, predictions: Predictions, decided: IndexArray, path: Path) -> None:
     catalogue, decisions = env.dataset.catalogue, env.calibrated.decide(predictions)
-    write_predictions(path, predictions, catalogue.paths, catalogue.classes, decisions)
+    name = str(env.config.detections_empty)
+    of_detector = ((catalogue.paths[row], name, 1 - catalogue.boxes[row].surest) for row in decided.tolist())
+    write_predictions(path, predictions, catalogue.paths, catalogue.classes, decisions, decided=of_detector)
 
 
-def _write_recognitions(env: ActiveLearningEnvironment, predictions: Predictions, path: Path) -> None:
-    photos = (env.dataset.catalogue.paths[row] for row in predictions.rows.tolist())
+def _write_recognitions(
+    env: ActiveLearningEnvironment, predictions: Predictions, decided: IndexArray, path: Path
+) -> None:
+    catalogue = env.dataset.catalogue
+    photos = (catalogue.paths[row] for row in predictions.rows.tolist())
+    seen = ((catalogue.paths[row], catalogue.boxes.get(row)) for row in predictions.rows.tolist())
+    found = {photo: (boxes.box, boxes.surest) for photo, boxes in seen if boxes is not None and boxes.box is not None}
     info = {"classifier": f"camera_trap_al {__version__}, {env.config.embedding_arch}"}
     ids, probabilities = predictions.class_ids, predictions.probabilities
-    write_recognitions(path, photos, env.dataset.classes, ids, probabilities, info=info)
+    write_recognitions(
+        path,
+        photos,
+        env.dataset.classes,
+        ids,
+        probabilities,
+        info=info,
+        found=found,
+        empty=(catalogue.paths[row] for row in decided.tolist()),
+        threshold=float(env.config.detection_threshold) if found else 0.5,
+    )

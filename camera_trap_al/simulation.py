@@ -43,7 +43,8 @@ WITHOUT_EFFECT = {
     *("validate_model", "use_checkpoints", "rebuild", "refit", "audit_fraction", "stop_when", "target_accuracy"),
     *("embedding_finetuning_period", "embedding_finetuning_lr", "embedding_finetuning_weight_decay"),
     *("embedding_finetuning_num_epochs", "embedding_finetuning_loader_type", "finetuning_gate", "predict_pool"),
-    *("request_rows", "initial_labels", "new_classes"),
+    *("request_rows", "initial_labels", "new_classes", "detections", "detection_threshold", "detections_empty"),
+    "validation_split",
 }
 
 

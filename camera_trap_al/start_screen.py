@@ -70,11 +70,21 @@ def _photo_lines(env: ActiveLearningEnvironment) -> list[tuple[str, str]]:
     n_initial = int(np.count_nonzero(env.pools.is_initial & (env.pools.targets != UNLABELLED)))
     if n_initial:
         lines.append(("Known", f"{n_initial} of the unlabelled photos have a label from initial_labels"))
+    if env.dataset.catalogue.boxes:
+        lines.append(("Boxes", _boxes(env)))
     if env.dataset.catalogue.sequences is not None:
         lines.append(("Bursts", _sequences(env)))
     if env.n_answers:
         lines.append(("Labels", f"{env.n_answers} answers so far, {len(env.pools.to_ask)} photos to go"))
     return lines
+
+
+def _boxes(env: ActiveLearningEnvironment) -> str:
+    catalogue = env.dataset.catalogue
+    n_boxes = sum(seen.box is not None for seen in catalogue.boxes.values())
+    told = f"of {n_boxes} of {len(catalogue)} photos the animal is cut out, of the others all is seen (detections)"
+    n_empty = len(env.pools.decided_empty)
+    return f"{told}; {n_empty} without any are {env.config.detections_empty}" if n_empty else told
 
 
 def _sequences(env: ActiveLearningEnvironment) -> str:

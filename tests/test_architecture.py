@@ -18,6 +18,7 @@ LAYERS = [
     {"rules"},
     {"config"},
     {
+        "box_table",
         "photo_table",
         "place_table",
         "query_table",

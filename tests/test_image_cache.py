@@ -29,6 +29,9 @@ class Photos:
     def path(self, row: int) -> Path:
         return self.root / self.paths[row]
 
+    def box(self, row: int) -> None:
+        return None
+
     def __len__(self) -> int:
         return len(self.paths)
 
@@ -278,7 +281,7 @@ def test_a_photo_that_comes_back_is_readable_again(open_cache, photos, tmp_path)
 
 def test_a_photo_of_which_nothing_is_known_but_its_pixels_is_not_taken(open_cache, photos, monkeypatch):
     """Without size and time it could not be told from another one; a drive that comes and goes makes that happen."""
-    monkeypatch.setattr(image_cache, "_fingerprint", lambda name, path: 0 if path.name == "2.jpg" else 7)
+    monkeypatch.setattr(image_cache, "_fingerprint", lambda name, path, box: 0 if path.name == "2.jpg" else 7)
     cache = open_cache("off")
     assert cache.read(ALL)[1].tolist() == [True, True, False, True, True]
     assert "is gone" in cache.unreadable[2]

@@ -822,7 +822,7 @@ def kill_at_write(monkeypatch, kept):
 
 
 def kill_at_commit(monkeypatch, kept):
-    monkeypatch.setattr(RunStore, "_transaction", lambda self: (_ for _ in ()).throw(Killed))
+    monkeypatch.setattr(RunStore, "transaction", lambda self: (_ for _ in ()).throw(Killed))
 
 
 def kill_at_rename(monkeypatch, kept):

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 ROUNDS_TO_WAIT = 5  # before a skipped photo may be asked about again
 STOP_SET_SIZE = 2_000  # as Bloodgood & Vijay-Shanker (2009) recommend
+NAMED = 3  # photos in a message
 SPARE_AUDIT_ROWS = 10  # read ahead, in case that some cannot be read
 
 
@@ -49,7 +50,8 @@ def reserve_audit(store: RunStore, catalogue: Catalogue) -> Catalogue:
     store.reserve_for_audit(dict(zip(rows[reserved].tolist(), lots[reserved].tolist(), strict=True)))
     if reserved.any():
         logger.info("Audit: %d photos drawn at random measure the model and are never learnt from", reserved.sum())
-    return replace(catalogue, pools=store.catalogue(catalogue.roots).pools)
+    drawn = store.catalogue(catalogue.roots).pools.audit_lots
+    return replace(catalogue, pools=replace(catalogue.pools, audit_lots=drawn))
 
 
 class Questions:
@@ -149,7 +151,21 @@ class Questions:
             chosen = self._strategy.select_batch(view, n - len(audit), rng)
         else:
             chosen = choose_one_per_sequence(self._strategy, view, n - len(audit), rng, self._sequences)
+        self._tell_several_animals(chosen)
         return np.concatenate([audit, chosen])
+
+    def _tell_several_animals(self, rows: IndexArray) -> None:
+        """Name the photos in which a detector saw several animals: the label is to be that of the surest one."""
+        catalogue = self._dataset.catalogue
+        several = [row for row in rows.tolist() if row in catalogue.boxes and catalogue.boxes[row].n_boxes > 1]
+        if several:
+            named = ", ".join(catalogue.paths[row] for row in several[:NAMED])
+            logger.warning(
+                "%d of the photos asked about have several animals, such as %s. The model sees the one that the "
+                "detector is surest of: if they are of different species, name that one.",
+                len(several),
+                named,
+            )
 
     def _audit_of_round(self, n: int, at_least: int) -> IndexArray:
         """Rows of the audit to ask about: n of them, of as many sequences, and `at_least` as long as there are any."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.held_out import hold_out_for_validation, warn_of_shared_sequences
 from camera_trap_al.deep_learning.question import reserve_audit
+from camera_trap_al.deep_learning.run_boxes import with_boxes
 from camera_trap_al.deep_learning.run_sequences import with_sequences
 from camera_trap_al.exceptions import DataError
 from camera_trap_al.labelling.class_names import ClassNames
@@ -62,7 +63,7 @@ def register_photos(store: RunStore) -> tuple[ExtendedImageFolder, dict[Role, Fo
         catalogue = _with_initial_labels(store, catalogue, scans[Role.UNLABELLED], initial, names)
     if not len(catalogue.pools.labelled):
         raise DataError("No photo has a label, so there is nothing to learn from. Give train_data or initial_labels.")
-    catalogue = with_sequences(store, catalogue)
+    catalogue = with_sequences(store, with_boxes(store, catalogue))
     warn_of_shared_sequences(catalogue)
     catalogue = reserve_audit(store, hold_out_for_validation(store, catalogue))
     if validation is None:  # those of an earlier start, whose folder is gone now
@@ -101,7 +102,8 @@ def _initial_labels(store: RunStore) -> InitialLabels | None:
 def _classes_besides_folders(store: RunStore, folders: Sequence[str], initial: InitialLabels | None) -> tuple[str, ...]:
     """Name the classes that are declared by name, and those that initial labels bring where they may."""
     config = store.config
-    declared = tuple(config.classes or ())
+    of_detector = [] if config.detections_empty is None else [config.detections_empty]
+    declared = tuple(dict.fromkeys((*(config.classes or ()), *of_detector)))
     may_bring = config.new_classes == "add" or (config.train_data is None and not declared)
     if initial is None or not may_bring:
         return declared

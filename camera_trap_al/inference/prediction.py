@@ -132,6 +132,7 @@ def predict(
     with run_logging():
         description = ModelDescription.read(settings.export_folder)
         photos, detections_file = find_photos(images), None
+        _tell_other_view(description, settings)
         if settings.detections is not None:
             detections_file = read_detections(Path(settings.detections).expanduser().absolute())
             photos = with_detections(photos, detections_file, settings.detection_threshold)
@@ -150,6 +151,20 @@ def predict(
                 recognitions = Recognitions(description, photos, detections_file)
                 _write(settings, lambda: results.answers(photos), table, recognitions, detections_file)
             return table.as_frame(results.answers(photos))
+
+
+def _tell_other_view(description: ModelDescription, settings: PredictionSettings) -> None:
+    """Warn if the model is to look at whole photos and learnt from animals cut out of them, or the other way round."""
+    if description.crops and settings.detections is None:
+        logger.warning(
+            "The model learnt from animals that were cut out of their photos, and is to look at whole photos now: it "
+            "will be wrong more often. Give the detections of these photos (detections)."
+        )
+    elif not description.crops and settings.detections is not None:
+        logger.warning(
+            "The model learnt from whole photos, and is to look at animals that are cut out now: it may be wrong more "
+            "often. Look at some of its answers, or train it with detections too."
+        )
 
 
 def _classify_missing(

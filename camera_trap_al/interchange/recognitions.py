@@ -36,6 +36,7 @@ TYPICAL_THRESHOLD = 0.05
 CLASS_MARK = " (class)"
 DECIMALS = 4  # of probabilities
 WHOLE_PHOTO = [0.0, 0.0, 1.0, 1.0]
+NOTHING_FOUND: Mapping[str, tuple[Sequence[float], float]] = {}
 
 Classifications = list[tuple[str, float]]
 Rows = NDArray[Any] | Iterable[NDArray[Any]]
@@ -50,11 +51,15 @@ def write_recognitions(
     *,
     info: Mapping[str, Any],
     unreadable: Iterable[tuple[str, str]] = (),
+    found: Mapping[str, tuple[Sequence[float], float]] = NOTHING_FOUND,
+    empty: Iterable[str] = (),
+    threshold: float = 0.5,
 ) -> None:
-    """Write what the model thinks of whole photos.
+    """Write what the model thinks of whole photos, or of an animal in each.
 
-    Each photo has one detection, an animal that fills it, with the classes that it may be of. The file is written whole
-    or not at all, a photo a line; photos and rows are taken one by one as they are written.
+    Each photo has one detection, an animal that fills it, or the one that a detector found, with the classes that it
+    may be of. The file is written whole or not at all, a photo a line; photos and rows are taken one by one as they are
+    written.
 
     Parameters
     ----------
@@ -72,6 +77,12 @@ def write_recognitions(
         What to say of the model, such as ``classifier`` and ``classification_completion_time``.
     unreadable
         Photos that could not be read, each with the reason.
+    found
+        Box and confidence of the animal of photos that a detector found one in, by path.
+    empty
+        Photos that a detector found nothing in; they have no detection.
+    threshold
+        Confidence from which on a detector's animals count, 0 to 1.
 
     Raises
     ------
@@ -83,10 +94,13 @@ def write_recognitions(
     labels = _labels(classes, [ANIMAL])
     content = {
         "info": {
-            "detector": "none: whole photos",
+            "detector": "that of the detections given" if found else "none: whole photos",
             **info,
             "format_version": FORMAT_VERSION,
-            "detector_metadata": {"typical_detection_threshold": 0.5, "conservative_detection_threshold": 0.05},
+            "detector_metadata": {
+                "typical_detection_threshold": threshold,
+                "conservative_detection_threshold": min(threshold, 0.05),
+            },
             "classifier_metadata": {"typical_classification_threshold": TYPICAL_THRESHOLD},
         },
         "detection_categories": {"1": ANIMAL},
@@ -94,20 +108,25 @@ def write_recognitions(
         "images": [],
     }
     ids = list(content["classification_categories"])
-    _write(path, content, _whole_photos(photos, ids, class_ids, probabilities, unreadable))
+    _write(path, content, _entries(photos, ids, class_ids, probabilities, unreadable, found, empty))
 
 
-def _whole_photos(
+def _entries(
     photos: Iterable[str],
     ids: Sequence[str],
     class_ids: Rows,
     probabilities: Rows,
     unreadable: Iterable[tuple[str, str]],
+    found: Mapping[str, tuple[Sequence[float], float]],
+    empty: Iterable[str],
 ) -> Iterator[dict[str, Any]]:
     for photo, own_ids, own_probabilities in zip(photos, class_ids, probabilities, strict=True):
         classifications = _ranked(ids, own_ids, own_probabilities)
-        detection = {"category": "1", "conf": 1.0, "bbox": WHOLE_PHOTO, "classifications": classifications}
+        box, confidence = found.get(photo, (WHOLE_PHOTO, 1.0))
+        detection = {"category": "1", "conf": confidence, "bbox": list(box), "classifications": classifications}
         yield {"file": photo, "detections": [detection]}
+    for photo in empty:
+        yield {"file": photo, "detections": []}
     for photo, reason in unreadable:
         yield {"file": photo, "failure": reason}
 
