@@ -89,12 +89,19 @@ class Audit:
 
 
 def draw_audit(
-    groups: IndexArray, fraction: float, rng: np.random.Generator, *, at_least: int = 1, first_number: int = 0
+    groups: IndexArray,
+    fraction: float,
+    rng: np.random.Generator,
+    *,
+    at_least: int = 1,
+    first_number: int = 0,
+    is_sequence: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """Reserve photos for the audit, whole groups at a time, so that no photo of a burst is learnt and tested.
 
-    Photos of a large group are drawn one by one: one of more than 50 photos is a site or a card and no burst, and with
-    fewer than ten groups in the audit nobody could tell how far it is off by chance.
+    Photos of a large group are drawn one by one. A group of more than 50 photos is a site or a card and no burst; a
+    known burst that holds more than a tenth of all photos would leave too few; and of groups that may be bursts or not,
+    fewer than ten in the audit could not tell how far it is off by chance.
 
     Parameters
     ----------
@@ -108,6 +115,8 @@ def draw_audit(
         Reserve so many photos if there are so many.
     first_number
         Of what is drawn as one.
+    is_sequence
+        (n,) whether the group of a photo is known to be a burst; None: of none.
 
     Returns
     -------
@@ -118,7 +127,10 @@ def draw_audit(
     if not len(groups) or not fraction or not n_wanted:
         return lots
     _, of_photo, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    is_alone = sizes[of_photo] > min(n_wanted // FEWEST_GROUPS, LONGEST_SEQUENCE)
+    longest = np.full(len(groups), min(n_wanted // FEWEST_GROUPS, LONGEST_SEQUENCE))
+    if is_sequence is not None:
+        longest[is_sequence] = min(len(groups) // FEWEST_GROUPS, LONGEST_SEQUENCE)
+    is_alone = sizes[of_photo] > longest
     units = np.where(is_alone, len(sizes) + np.arange(len(groups)), of_photo)
     _, of_photo, sizes = np.unique(units, return_inverse=True, return_counts=True)
     order = rng.permutation(len(sizes))

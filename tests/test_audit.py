@@ -190,3 +190,13 @@ def test_a_round_has_the_share_of_audit_photos_but_at_least_one(fraction, n, exp
 
 def test_rounds_of_one_photo_are_for_the_audit_as_seldom_as_the_share_says():
     assert [number for number in range(1, 61) if audit_photos_of_round(0.05, 1, number)] == [20, 40, 60]
+
+
+def test_known_bursts_are_reserved_whole_unless_one_holds_a_tenth_of_the_photos() -> None:
+    groups = np.repeat(np.arange(40), 10)  # 40 photos of 400: by their size alone, photos would be drawn singly
+    known = np.ones(400, np.bool_)
+    lots = draw_audit(groups, 0.1, np.random.default_rng(1), is_sequence=known)
+    reserved = groups[~np.isnan(lots)]
+    assert np.unique(reserved, return_counts=True)[1].tolist() == [10] * 4
+    lots = draw_audit(np.repeat([0, 1], 20), 0.1, np.random.default_rng(1), is_sequence=known[:40])
+    assert np.count_nonzero(~np.isnan(lots)) <= 5, "not one of two bursts whole"

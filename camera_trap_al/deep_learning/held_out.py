@@ -9,7 +9,7 @@ from camera_trap_al.exceptions import DataError
 from camera_trap_al.out_of_fold import folds_by_group
 from camera_trap_al.photo_folders import Catalogue, groups_of
 from camera_trap_al.place_table import hold_out
-from camera_trap_al.pools import IndexArray
+from camera_trap_al.pools import IndexArray, Role
 from camera_trap_al.run_store import RunStore
 
 __all__ = ["choose_held_out", "hold_out_for_validation", "n_shared_sequences", "warn_of_shared_sequences"]
@@ -35,8 +35,9 @@ def hold_out_for_validation(store: RunStore, catalogue: Catalogue) -> Catalogue:
         return catalogue
     every = np.arange(len(catalogue))
     groups = np.unique(catalogue.sites, return_inverse=True)[1] if split == "site" else groups_of(catalogue, every)
-    if not pools.is_held_out.any() and not store.has_begun():
+    if not pools.is_held_out.any():  # at the beginning, and when the database was made anew: then the same ones
         rows = pools.labelled
+        rows = rows[(pools.roles[rows] == Role.TRAIN) | pools.is_initial[rows]]
         seed = int(store.config.generator("validation split", 0).integers(2**31))
         chosen = choose_held_out(pools.targets[rows], groups[rows], seed)
         if not len(chosen):

@@ -45,6 +45,7 @@ def reserve_audit(store: RunStore, catalogue: Catalogue) -> Catalogue:
         store.config.generator("audit", drawn_from or 0),
         at_least=int(drawn_from is None),
         first_number=int(numbers.max(initial=-1)) + 1,
+        is_sequence=None if catalogue.sequences is None else catalogue.sequences[rows] >= 0,
     )
     reserved = ~np.isnan(lots)
     store.reserve_for_audit(dict(zip(rows[reserved].tolist(), lots[reserved].tolist(), strict=True)))
