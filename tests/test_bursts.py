@@ -116,6 +116,19 @@ def test_with_group_by_image_bursts_do_not_count(photos: Path, tmp_path: Path) -
     assert len(set(chain(*expert.bursts))) < N_BURSTS, "60 photos, and not of all 30 bursts"
 
 
+def test_the_audit_and_the_candidates_are_whole_bursts(photos: Path, tmp_path: Path) -> None:
+    expert, _ = run(photos, tmp_path, stop_after=2, audit_fraction=0.2, candidate_pool=10)
+    stored = of_photos(tmp_path, "sequence, audit_lot IS NOT NULL, role")
+    audit = Counter(sequence for sequence, is_audit, role in stored if role == 1 and is_audit)
+    assert set(audit.values()) == {LENGTH} and len(audit) == 6, "18 of 90 photos"
+    predicted = (tmp_path / "predictions.csv").read_text(encoding="utf-8")
+    assert predicted.count("\n") - 1 == 90 - 20
+    asked = [burst_of(path) for path in expert.queries[0].paths]
+    # Of ten candidates there are three whole bursts: one photo of each, and of two of them two more.
+    of_candidates = Counter(asked[2:])
+    assert len(of_candidates) == 3 and sum(of_candidates.values()) == 8
+
+
 def test_times_sites_and_sequences_are_stored(photos: Path, tmp_path: Path) -> None:
     run(photos, tmp_path, stop_after=0)
     stored = of_photos(tmp_path, "path, role, taken_at, time_source, site, sequence")

@@ -4,7 +4,7 @@ import numpy as np
 import psutil
 import pytest
 
-from camera_trap_al.pools import UNLABELLED, Pools, Role, empty_where_unused
+from camera_trap_al.pools import REFUSED, UNLABELLED, Pools, Role, empty_where_unused
 
 # row            0           1                2                3                4                5                6
 ROLES = [Role.TRAIN, Role.UNLABELLED, Role.UNLABELLED, Role.VALIDATION, Role.UNLABELLED, Role.VALIDATION, Role.TRAIN]
@@ -52,7 +52,7 @@ def test_a_label_moves_a_row_from_unlabelled_to_answered(pools: Pools) -> None:
 
 
 def test_arrays_of_different_lengths_are_an_error() -> None:
-    with pytest.raises(ValueError, match=r"got \[7, 6, 7, 7, 7, 7, 7\]"):
+    with pytest.raises(ValueError, match=r"got \[7, 6, 7, 7, 7, 7, 7, 7\]"):
         Pools(np.array(ROLES, dtype=np.int8), np.array(TARGETS[:-1]), np.array(SET_ASIDE))
 
 
@@ -141,3 +141,40 @@ def test_rows_that_are_not_wanted_now_make_room_for_others_unless_there_are_none
     assert pools.candidates(lots, 2, np.array([0])).tolist() == [1, 2]
     assert pools.candidates(lots, None, np.array([0, 4])).tolist() == [1, 2, 3]
     assert pools.candidates(lots, 2, np.arange(5)).tolist() == [0, 1]
+
+
+def unlabelled_pools(n: int, **more: np.ndarray) -> Pools:
+    return Pools(np.full(n, Role.UNLABELLED, np.int8), np.full(n, UNLABELLED), np.zeros(n, np.bool_), **more)
+
+
+def test_candidates_with_one_lot_are_taken_together_or_not_at_all() -> None:
+    lots = np.array([0.5, 0.1, 0.1, 0.5, 0.5, 0.9])
+    pools = unlabelled_pools(6)
+    assert pools.candidates(lots, 2).tolist() == [1, 2]
+    assert pools.candidates(lots, 4).tolist() == [1, 2], "three have the lot 0.5, and there is room for two"
+    assert pools.candidates(lots, 5).tolist() == [0, 1, 2, 3, 4]
+    assert pools.candidates(np.zeros(6), 4).tolist() == [0, 1, 2, 3], "unless there would be none"
+
+
+def test_what_is_held_out_is_neither_asked_about_nor_learnt_from_and_measures_once_it_has_a_label() -> None:
+    pools = unlabelled_pools(4, is_held_out=np.array([True, True, False, False]))
+    pools.targets[[0, 2]] = 1
+    assert pools.labelled.tolist() == [2]
+    assert pools.validation.tolist() == [0]
+    assert pools.to_ask.tolist() == [3] and pools.candidates(np.zeros(4), None).tolist() == [3]
+    assert pools.unlabelled.tolist() == [1, 3], "both are predicted"
+
+
+def test_what_a_detector_decided_is_in_no_pool_unless_somebody_labels_it() -> None:
+    pools = unlabelled_pools(3, is_empty=np.array([True, True, False]))
+    pools.targets[1] = 0
+    assert (pools.labelled.tolist(), pools.unlabelled.tolist(), pools.to_ask.tolist()) == ([1], [2], [2])
+    assert pools.decided_empty.tolist() == [0]
+
+
+def test_a_row_learns_with_the_label_of_another_until_it_has_its_own() -> None:
+    pools = unlabelled_pools(4, propagated=np.array([2, 1, REFUSED, UNLABELLED]))
+    assert pools.propagating.tolist() == [0, 1]
+    pools.targets[0] = 0
+    assert pools.propagating.tolist() == [1]
+    assert pools.unlabelled.tolist() == [1, 2, 3]

@@ -350,9 +350,9 @@ class ActiveLearningEnvironment:
         """Test the model on the validation photos; None if there are none, or they are not to be used."""
         if not len(rows := self.tested):
             return None
-        targets, groups = self.dataset.targets[rows], self.dataset.groups(rows)
-        report = evaluate(targets, self.probabilities(rows), self.dataset.classes, groups)
-        split, n_shared = self.config.validation_split or "folder", n_shared_sequences(self.dataset.catalogue, rows)
+        data = self.dataset
+        report = evaluate(data.targets[rows], self.probabilities(rows), data.classes, data.groups(rows))
+        split, n_shared = self.config.validation_split or "folder", n_shared_sequences(data.catalogue, rows)
         return replace(report, split=split, n_shared_sequences=n_shared, calibration=self.calibrated.calibration)
 
     @property

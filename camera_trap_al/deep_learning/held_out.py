@@ -16,6 +16,10 @@ __all__ = ["choose_held_out", "hold_out_for_validation", "n_shared_sequences", "
 
 logger = logging.getLogger(__name__)
 
+SITE_ADVICE = (
+    "Put the training photos into a folder for each site below the folder of their class, name them with sites= or "
+    "site_level=, or use validation_split='sequence'. "
+)
 N_PARTS = 5  # of the labelled photos, of which one is held out
 
 
@@ -28,7 +32,7 @@ def hold_out_for_validation(store: RunStore, catalogue: Catalogue) -> Catalogue:
     Raises
     ------
     DataError
-        If the labelled photos are of fewer than two sites or sequences.
+        If no site or sequence can be spared.
     """
     split, pools = store.config.validation_split, catalogue.pools
     if split is None:
@@ -65,7 +69,8 @@ def choose_held_out(targets: IndexArray, groups: IndexArray, seed: int) -> Index
 
     Returns
     -------
-    Positions of the photos to hold out, ascending; none if there are fewer than two groups.
+    Positions of the photos to hold out, ascending. A group without which a class would have no photo to learn from is
+    not among them, so that there may be few or none.
     """
     parts = folds_by_group(targets, groups, seed, N_PARTS)
 
@@ -74,7 +79,10 @@ def choose_held_out(targets: IndexArray, groups: IndexArray, seed: int) -> Index
         size = abs(len(part[1]) / len(targets) - 1 / N_PARTS)
         return len(learnt), len(np.intersect1d(learnt, held_out)), -size
 
-    return max(parts, key=quality)[1] if parts else np.zeros(0, np.int64)
+    held_out = max(parts, key=quality)[1] if parts else np.zeros(0, np.int64)
+    lost = np.setdiff1d(targets, np.delete(targets, held_out))
+    needed = groups[np.isin(targets, lost)]
+    return held_out[~np.isin(groups[held_out], needed)]
 
 
 def n_shared_sequences(catalogue: Catalogue, tested: IndexArray) -> int:
@@ -98,14 +106,15 @@ def warn_of_shared_sequences(catalogue: Catalogue) -> None:
 
 def _why_none(catalogue: Catalogue, split: str, groups: IndexArray) -> str:
     n_groups = len(np.unique(groups))
-    what = f"the {len(groups)} labelled photos are all of {n_groups} {split}"
+    what = f"the {len(groups)} labelled photos are of {n_groups} {split}{'s' * (n_groups > 1)}"
+    if n_groups > 1:
+        what += ", and none of them can be spared: each holds all photos of some class, or most of those of a class"
     if split == "site" and not any(catalogue.sites[row] for row in catalogue.pools.labelled.tolist()):
         what = (
             "of no labelled photo the site is known, since photos directly in the folder of a class say nothing of it"
         )
     return (
-        f"validation_split={split!r} needs labelled photos of at least two {split}s with a class of at least two "
-        f"photos, and {what}. Put the training photos into a folder for each site below the folder of their class, "
-        "name the sites with sites= or site_level=, use validation_split='sequence', give validation_data, or leave "
-        "validation_split out: then an audit measures the model."
+        f"validation_split={split!r} keeps {split}s out of the training whose classes are at other {split}s too, but "
+        f"{what}. {SITE_ADVICE if split == 'site' else ''}Give validation_data, or leave validation_split out: then an "
+        "audit measures the model."
     )

@@ -142,6 +142,11 @@ class Questions:
         EmptyPoolError
             If nothing is unlabelled.
         """
+        rows = self._choose(view, round_number)
+        self._tell_several_animals(rows)
+        return rows
+
+    def _choose(self, view: PoolView, round_number: int) -> IndexArray:
         n = min(self._config.active_batch, self.n_answers_left)
         n_audit = audit_photos_of_round(self._config.audit_share, n, round_number)
         audit = self._audit_of_round(n_audit, n - len(view.unlabelled))
@@ -152,7 +157,6 @@ class Questions:
             chosen = self._strategy.select_batch(view, n - len(audit), rng)
         else:
             chosen = choose_one_per_sequence(self._strategy, view, n - len(audit), rng, self._sequences)
-        self._tell_several_animals(chosen)
         return np.concatenate([audit, chosen])
 
     def _tell_several_animals(self, rows: IndexArray) -> None:

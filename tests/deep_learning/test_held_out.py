@@ -25,6 +25,13 @@ def test_rather_no_class_loses_all_its_photos() -> None:
         assert 0 not in groups[choose_held_out(targets, groups, seed)]
 
 
-@pytest.mark.parametrize(("targets", "groups"), [([0, 0, 1, 1], [5, 5, 5, 5]), ([0, 1], [0, 1])])
+@pytest.mark.parametrize(
+    ("targets", "groups"),
+    [
+        ([0, 0, 1, 1], [5, 5, 5, 5]),  # one group
+        ([0, 1], [0, 1]),  # a photo of each class
+        ([0, 0, 0, 1, 1, 1, 2, 2, 2], [0, 0, 0, 1, 1, 1, 2, 2, 2]),  # each class in one group
+    ],
+)
 def test_what_cannot_be_split_is_not_split(targets: list[int], groups: list[int]) -> None:
     assert choose_held_out(np.array(targets), np.array(groups), 0).tolist() == []
