@@ -440,10 +440,10 @@ def test_results_that_another_program_writes_are_told(export, photos, tmp_path):
 
 def test_a_second_program_on_the_same_results_is_refused_and_does_the_first_no_harm(export, photos, tmp_path):
     program = (
-        "import sys, time; from camera_trap_al import predict; from camera_trap_al.inference import prediction\n"
+        "import os, sys; from camera_trap_al import predict; from camera_trap_al.inference import prediction\n"
         "really = prediction.Classification._decode\n"
-        "def slowly(*args):\n"
-        "    print('begun', flush=True); sys.stdin.readline(); return really(*args)\n"
+        "def slowly(*args):  # in two threads, of which print would mix the lines\n"
+        "    os.write(1, b'begun\\n'); sys.stdin.readline(); return really(*args)\n"
         "prediction.Classification._decode = slowly\n"
         "print(len(predict(sys.argv[1], sys.argv[2], output_dir=sys.argv[3])), flush=True)"
     )
