@@ -226,6 +226,12 @@ class RunConfig:
                 )
         # A run that is resumed needs these files no more.
         resumes = self.use_checkpoints and answers_yes((self.run_dir / RUN_DATABASE).exists)
+        decides = self.detections_empty is not None and not a_class_name(self.detections_empty)
+        if decides and self.detections is None and not resumes:
+            yield (
+                f"detections_empty={self.detections_empty!r} needs detections, the file that says in which photos no "
+                "animal is. Give it too, or leave detections_empty out."
+            )
         for name in ("pretrained_weights", "initial_labels"):
             file = None if a_path(getattr(self, name)) else self.path_of(name)
             if file is not None and not file.is_file() and not resumes:

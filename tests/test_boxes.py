@@ -14,7 +14,7 @@ from PIL import Image
 
 from camera_trap_al import RunResult, predict, run_active_learning
 from camera_trap_al.deep_learning.run_boxes import find_boxes
-from camera_trap_al.exceptions import DataError
+from camera_trap_al.exceptions import ConfigError, DataError
 from camera_trap_al.interchange.megadetector import read_detections
 from camera_trap_al.photo_folders import PhotoBoxes, new_catalogue, scan_data_folders
 from camera_trap_al.query import Answer, Query
@@ -267,3 +267,8 @@ def test_a_file_of_other_photos_is_refused(photos: Path, tmp_path: Path) -> None
         DataError, match=r"none of its entries is of one of the photos\. It lists, for instance, elsewhere"
     ):
         found_in(photos, file)
+
+
+def test_what_photos_without_an_animal_are_needs_a_file_that_says_which(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"detections_empty='empty' needs detections, the file that says"):
+        run(photos, tmp_path / "run", detections_empty="empty")

@@ -117,16 +117,16 @@ def test_with_group_by_image_bursts_do_not_count(photos: Path, tmp_path: Path) -
 
 
 def test_the_audit_and_the_candidates_are_whole_bursts(photos: Path, tmp_path: Path) -> None:
-    expert, _ = run(photos, tmp_path, stop_after=2, audit_fraction=0.2, candidate_pool=10)
+    expert, _ = run(photos, tmp_path, stop_after=2, audit_fraction=0.2, candidate_pool=12)
     stored = of_photos(tmp_path, "sequence, audit_lot IS NOT NULL, role")
     audit = Counter(sequence for sequence, is_audit, role in stored if role == 1 and is_audit)
     assert set(audit.values()) == {LENGTH} and len(audit) == 6, "18 of 90 photos"
     predicted = (tmp_path / "predictions.csv").read_text(encoding="utf-8")
     assert predicted.count("\n") - 1 == 90 - 20
     asked = [burst_of(path) for path in expert.queries[0].paths]
-    # Of ten candidates there are three whole bursts: one photo of each, and of two of them two more.
+    # Twelve candidates are four whole bursts: one photo of each, then a second one.
     of_candidates = Counter(asked[2:])
-    assert len(of_candidates) == 3 and sum(of_candidates.values()) == 8
+    assert list(of_candidates.values()) == [2] * 4
 
 
 def test_times_sites_and_sequences_are_stored(photos: Path, tmp_path: Path) -> None:
@@ -211,3 +211,8 @@ def test_a_validation_folder_that_shares_sequences_is_told(
     assert "1 sequences have photos both in validation_data and in the training photos" in caplog.text
     assert result.validation_history[0]["n_shared_sequences"] == 1
     assert result.validation_history[0]["split"] == "folder"
+
+
+def test_a_batch_is_full_also_where_whole_bursts_would_leave_too_few_candidates(photos: Path, tmp_path: Path) -> None:
+    expert, _ = run(photos, tmp_path, stop_after=1, candidate_pool=10)
+    assert len(expert.queries[0]) == 10

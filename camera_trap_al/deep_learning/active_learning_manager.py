@@ -186,7 +186,7 @@ class ActiveLearningEnvironment:
     def rows_to_decode(self) -> IndexArray:
         """Rows whose photos are looked at before the next question, ascending, decoded already or not."""
         if self.config.predict_pool == "rounds":
-            return self.pools.usable
+            return np.setdiff1d(self.pools.usable, self.pools.decided_empty)
         return np.union1d(self.rows_in_use, self._pixels.sample_to_measure())
 
     def stale_models(self) -> Iterator[Callable[[], None]]:
@@ -269,11 +269,11 @@ class ActiveLearningEnvironment:
         self._fitted = FittedClassifier.fit(self.config, learnt, targets, candidates, n_classes, lineage, weights)
 
     def _wanted_classifier_lineage(self) -> dict[str, Any]:
-        (rows, targets, _), candidates = self.propagation.training_set(), self.candidates
+        learnt, candidates = self.propagation.training_set(), self.candidates
         return {
             "network": self._embedded.table.network,
             "photos": digest(self._embedded.table.photos, self._embedded.table.is_exact),
-            "labels": digest(rows, targets),
+            "labels": digest(*(each for each in learnt if each is not None)),
             "candidates": digest(candidates),
             "settings": self.config.classifier_settings,
             "n_classes": len(self.dataset.classes),

@@ -90,8 +90,12 @@ class Questions:
     @property
     def candidates(self) -> IndexArray:
         """Rows that the strategy may choose from, ascending: whole sequences, first of those without a label."""
-        lots = self.lots if self._sequences is None else self._lots_of_sequences(self._sequences)
-        return self._dataset.pools.candidates(lots, self._config.candidate_pool, self._skipped)
+        candidates, at_most = self._dataset.pools.candidates, self._config.candidate_pool
+        if self._sequences is not None:
+            whole = candidates(self._lots_of_sequences(self._sequences), at_most, self._skipped)
+            if at_most is None or len(whole) >= self._config.active_batch:
+                return whole
+        return candidates(self.lots, at_most, self._skipped)
 
     def _lots_of_sequences(self, sequences: IndexArray) -> NDArray[np.float64]:
         """(n_rows,) the lot of the first photo of each sequence, and 1 more for sequences that have a label."""

@@ -72,6 +72,7 @@ class RunPropagation:
         """
         if self._sequences is None:
             return
+        self._forget(self._sequences)
         pools, n_labels = self._dataset.pools, self._count_labels(self._sequences)
         mates = mates_of(pools.labelled, pools.to_ask[~pools.is_audit[pools.to_ask]], self._sequences)
         is_due = (pools.propagated[mates] == UNLABELLED) | (n_labels != self._n_labels)[mates]
@@ -81,6 +82,16 @@ class RunPropagation:
             pools.propagated[mates] = self._decide(mates, self._sequences, table, fitted)
             self._is_saved = False
             logger.info("Labels count for %d more photos of the same sequences", len(self.rows))
+
+    def _forget(self, sequences: IndexArray) -> None:
+        """Take back labels whose photo was corrected, or is not there any more."""
+        pools, n_classes = self._dataset.pools, len(self._dataset.classes)
+        said = sequences[pools.labelled] * n_classes + pools.targets[pools.labelled]
+        rows = np.flatnonzero(pools.propagated >= 0)
+        wrong = rows[~np.isin(sequences[rows] * n_classes + pools.propagated[rows], said)]
+        if len(wrong):
+            pools.propagated[wrong] = UNLABELLED
+            self._is_saved = False
 
     def _count_labels(self, sequences: IndexArray) -> IndexArray:
         """(n_rows,) how many labels each photo's sequence has."""
