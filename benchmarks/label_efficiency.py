@@ -192,7 +192,7 @@ def draw(found: pd.DataFrame, path: Path) -> None:
 def finetuning_arms(is_quick: bool) -> Iterator[tuple[str, str, int, int | None]]:
     """Give strategy, kind of finetuning, seed, and labels at the most."""
     for seed in FEW_SEEDS[: 1 if is_quick else 2]:
-        for strategy in ("uniform",) if is_quick else (BEST, "informative_diverse"):
+        for strategy in ("uniform",) if is_quick else (BEST, "badge"):
             for kind in ("none", "gated", "always"):
                 yield strategy, kind, seed, 40 if is_quick else 400
 
