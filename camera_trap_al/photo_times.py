@@ -18,7 +18,10 @@ __all__ = ["PhotoTime", "read_time", "read_times"]
 
 EPOCH = datetime(1970, 1, 1)
 FIRST_YEAR = 1980  # of digital cameras; older times are those of a clock that was never set
-WRITTEN = re.compile(r"(\d{4})[:/.-](\d{1,2})[:/.-](\d{1,2})[ T](\d{1,2}):(\d{1,2}):(\d{1,2})")
+WRITTEN = re.compile(
+    r"(\d{4})[:/.-](\d{1,2})[:/.-](\d{1,2})[ T](\d{1,2}):(\d{1,2}):(\d{1,2})"
+    r"(?:[.,]\d+)? *(?:Z|[+-]\d\d:?\d\d)?"  # what may follow; "PM" may not, which would make it another hour
+)
 AHEAD = 256  # photos looked at ahead of the one that is waited for
 
 
@@ -71,7 +74,7 @@ def read_time(path: Path, *, or_of_file: bool = False) -> PhotoTime:
         with path.open("rb") as file:
             found = _of_header(file)
         if found.taken_at is None and or_of_file:
-            return _time(datetime.fromtimestamp(path.stat().st_mtime), "file")
+            return _of_file(path.stat().st_mtime)
     except OSError:
         return PhotoTime(None, "unreadable")
     return found
@@ -91,8 +94,16 @@ def _of_header(file: BinaryIO) -> PhotoTime:
     return _parsed(written, str(tags.get(ExifTags.Base.SubsecTimeOriginal, "")))
 
 
+def _of_file(seconds: float) -> PhotoTime:
+    try:
+        changed_at = datetime.fromtimestamp(seconds)
+    except (ValueError, OverflowError, OSError):  # what drives say of files may be beyond any calendar
+        return PhotoTime(None, "impossible")
+    return _time(changed_at, "file")
+
+
 def _parsed(written: str, subseconds: str) -> PhotoTime:
-    parts = WRITTEN.match(written.strip(" \0"))
+    parts = WRITTEN.fullmatch(written.partition("\0")[0].strip())
     if parts is None:
         return PhotoTime(None, "impossible")
     digits = re.match(r"\d*", subseconds.strip(" \0"))

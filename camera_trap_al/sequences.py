@@ -11,6 +11,8 @@ from camera_trap_al.pools import IndexArray
 __all__ = ["group_sequences", "site_of"]
 
 SELDOM = 0.25  # of the steps from photo to photo of a folder; more steps back say nothing of the clock
+NUMBER = re.compile("[0-9]+")
+DIGITS = 12  # to which numbers in names are filled up, so that "deer (9).jpg" comes before "deer (10).jpg"
 
 
 def site_of(path: str, level: int | None = None, *, below_class: bool = False) -> str:
@@ -46,9 +48,9 @@ def group_sequences(
     """Find bursts: photos of one site of which each was taken shortly after the one before.
 
     Where the clock of a camera was reset, photos before and after may have the same time. So in a folder, the photos in
-    the order of their names, each step back by `gap` or more begins a stretch of its own, and photos of different
-    stretches are never one burst; but if a quarter of the steps or more go back, the names are in no order of time,
-    and the folder is one stretch.
+    the order of their names, numbers in these by their size, each step back by `gap` or more begins a stretch of its
+    own, and photos of different stretches are never one burst; but if a quarter of the steps or more go back, the names
+    are in no order of time, and the folder is one stretch.
 
     Parameters
     ----------
@@ -88,7 +90,7 @@ def _matches(paths: Sequence[str], pattern: str) -> list[str | None]:
     """Give what the pattern finds in each file name; None where it finds nothing."""
     search = re.compile(pattern).search
     found = [search(path.rpartition("/")[2]) for path in paths]
-    return [None if match is None else match[match.re.groups] for match in found]
+    return [None if match is None else match[match.lastindex or 0] for match in found]
 
 
 def _numbered(keys: Iterable[Hashable]) -> IndexArray:
@@ -115,7 +117,9 @@ def _by_time(
 def _stretches(paths: Sequence[str], time: NDArray[np.float64], gap: float) -> IndexArray:
     """(n,) 0 for photos taken before any reset of the clock in their folder, else a number of the folder and reset."""
     folder = _numbered(path.rpartition("/")[0] for path in paths)
-    order = np.array(sorted(range(len(paths)), key=paths.__getitem__), np.int64)
+    names = "/".join(path.rpartition("/")[2] for path in paths)
+    filled = NUMBER.sub(lambda digits: digits[0].zfill(DIGITS), names).split("/")
+    order = np.array(sorted(range(len(paths)), key=filled.__getitem__), np.int64)
     order = order[np.argsort(folder[order], kind="stable")]
     folder = folder[order]
     is_step = np.zeros(len(paths), np.bool_)  # from the photo before

@@ -142,6 +142,20 @@ def test_times_sites_and_sequences_are_stored(photos: Path, tmp_path: Path) -> N
     assert (path.partition("/")[0], site) == ("site 0", "site 0")
 
 
+def test_a_table_of_sites_names_them_and_its_lines_without_photos_are_told(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "sites.csv").write_text(
+        "RelativePath,site\nSITE 0,Brook\nsite 1,Brook\nsite 7,Hill\n", encoding="utf-8"
+    )
+    run(photos, tmp_path / "run", stop_after=0, sites=tmp_path / "sites.csv")
+    stored = of_photos(tmp_path / "run", "path, site, role")
+    sites = {path.partition("/")[0]: site for path, site, role in stored if role == 1}
+    assert sites == {"site 0": "Brook", "site 1": "Brook", "site 2": "site 2"}
+    (told,) = (record.getMessage() for record in caplog.records if "sites.csv" in record.getMessage())
+    assert told.startswith("1 folders or photos of ") and 'such as "site 7"' in told
+
+
 def test_a_label_counts_for_its_burst_with_less_weight_and_is_no_answer(photos: Path, tmp_path: Path) -> None:
     _, result = run(photos, tmp_path, stop_after=2, propagate="sequence")
     assert result.labels_given == 20

@@ -31,7 +31,14 @@ def test_the_time_is_read_from_every_format_that_has_one(tmp_path: Path, suffix:
 
 
 @pytest.mark.parametrize(
-    "written", ["2023-07-14 23:59:58", "2023/07/14 23:59:58", "2023:07:14T23:59:58.9", " 2023:7:14 23:59:58\0"]
+    "written",
+    [
+        "2023-07-14 23:59:58",
+        "2023/07/14 23:59:58",
+        "2023:07:14T23:59:58.9",
+        " 2023:7:14 23:59:58\0",
+        "2023:07:14 23:59:58+02:00",
+    ],
 )
 def test_what_other_programs_write_is_understood(tmp_path: Path, written: str) -> None:
     assert read_time(write(tmp_path / "photo.jpg", written)) == PhotoTime(MS, "exif")
@@ -58,7 +65,15 @@ TOMORROW = f"{datetime.now() + timedelta(days=2):%Y:%m:%d %H:%M:%S}"
 
 @pytest.mark.parametrize(
     "written",
-    ["0000:00:00 00:00:00", "2023:02:30 10:00:00", "1970:01:01 00:00:00", TOMORROW, "yesterday", "2023:07:14"],
+    [
+        "0000:00:00 00:00:00",
+        "2023:02:30 10:00:00",
+        "2023:07:14 01:59:58 PM",
+        "1970:01:01 00:00:00",
+        TOMORROW,
+        "yesterday",
+        "2023:07:14",
+    ],
 )
 def test_an_impossible_time_is_none(tmp_path: Path, written: str) -> None:
     assert read_time(write(tmp_path / "photo.jpg", written)) == PhotoTime(None, "impossible")
@@ -71,6 +86,13 @@ def test_the_time_of_the_file_counts_only_where_it_is_asked_for(tmp_path: Path) 
     assert read_time(photo, or_of_file=True) == PhotoTime(MS, "file"), "by the clock of this computer"
     own = write(tmp_path / "own.jpg", "2023:07:14 23:59:58")
     assert read_time(own, or_of_file=True) == PhotoTime(MS, "exif")
+
+
+@pytest.mark.parametrize("seconds", [10**12, -(10**12)])
+def test_a_time_of_a_file_beyond_any_calendar_is_impossible(tmp_path: Path, monkeypatch, seconds: int) -> None:
+    photo = write(tmp_path / "photo.jpg", None)
+    monkeypatch.setattr(Path, "stat", lambda path, **how: os.stat_result((0,) * 8 + (seconds, 0)))
+    assert read_time(photo, or_of_file=True) == PhotoTime(None, "impossible")
 
 
 def test_damaged_photos_have_no_time_and_raise_nothing(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Which photos are one burst, against a slow obvious reference and cases from the field."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,10 @@ def test_a_pattern_counts_before_the_time() -> None:
     assert grouped(paths, [0, 100 * MINUTE, 0, 1_000], pattern="SEQ[0-9]+") == [0, 0, 1, 1]
 
 
+def test_a_group_that_takes_no_part_in_a_match_leaves_the_whole() -> None:
+    assert grouped(["AB1.jpg", "B1.jpg", "B2.jpg", "AB2.jpg"], [NAN] * 4, pattern="(A)?B") == [0, 1, 1, 0]
+
+
 def test_after_the_clock_was_reset_the_same_time_is_another_burst() -> None:
     # Three batteries: each time the clock starts again, and photos 0, 5 and 10 have the same time.
     hours = 60 * MINUTE * np.arange(5)
@@ -75,6 +80,13 @@ def test_a_burst_goes_on_in_the_next_folder_of_its_site() -> None:
     paths = ["site/100/9999.jpg", "site/101/0001.jpg"]
     assert grouped(paths, [0, 2_000], ["site", "site"]) == [0, 0]
     assert grouped(paths, [0, 2_000]) == [0, 1]
+
+
+def test_numbers_in_names_that_are_not_filled_up_are_in_their_order() -> None:
+    # As Windows renames: as text, "deer (10)" comes before "deer (2)", which would look like a clock that was reset.
+    hours = [60 * MINUTE * (number // 3) + 1_000 * (number % 3) for number in range(300)]
+    numbers = grouped([f"a/deer ({number + 1}).jpg" for number in range(300)], hours)
+    assert numbers == [number // 3 for number in range(300)]
 
 
 def reference(sites: list[str], times: list[float], gap: float) -> set[frozenset[int]]:
@@ -100,6 +112,56 @@ def test_it_equals_the_reference_on_names_in_the_order_of_time(photos: list[tupl
     assert found == reference(sites, times, 10_000)
     firsts = [numbers.index(number) for number in range(len(found))]
     assert firsts == sorted(firsts), "numbered by their first photos"
+
+
+@st.composite
+def photos_of_cameras(draw: st.DrawFn) -> list[tuple[str, str, float]]:
+    """Path, site and time of photos in some folders, whose clocks mostly go on, in any order."""
+    photos = []
+    for folder in draw(st.lists(st.sampled_from(["a/1", "a/2", "b/1", "b/2"]), unique=True)):
+        time = 0
+        for number in range(draw(st.integers(0, 14))):
+            time += draw(st.sampled_from(2 * [0, 1_000, 1_999, 2_000, 9_000] + [-1_999, -2_000, -30_000]))
+            photos.append((f"{folder}/{number}.jpg", folder[0], NAN if draw(st.integers(0, 9)) == 0 else float(time)))
+    return draw(st.permutations(photos))
+
+
+def reference_with_resets(photos: list[tuple[str, str, float]], gap: float) -> set[frozenset[int]]:
+    """Bursts, one photo after the other; the numbers in names are their order."""
+    found = {frozenset([row]) for row, (_, _, time) in enumerate(photos) if np.isnan(time)}
+    stretches: dict[tuple[str, str, int], list[tuple[float, int]]] = {}
+    for folder in sorted({path.rpartition("/")[0] for path, _, _ in photos}):
+        inside = [
+            (int(path.rpartition("/")[2].removesuffix(".jpg")), time, row, site)
+            for row, (path, site, time) in enumerate(photos)
+            if path.rpartition("/")[0] == folder and not np.isnan(time)
+        ]
+        inside.sort()
+        goes_back = [before[1] - after[1] >= gap for before, after in pairwise(inside)]
+        is_told = 4 * sum(goes_back) < len(goes_back)
+        for place, (_, time, row, site) in enumerate(inside):
+            n_resets = sum(goes_back[:place]) if is_told else 0
+            # Before any reset, a burst may go on in another folder of the site.
+            stretches.setdefault((site, folder if n_resets else "", n_resets), []).append((time, row))
+    for timed in stretches.values():
+        burst: list[tuple[float, int]] = []
+        for time, row in sorted(timed):
+            if burst and time - burst[-1][0] >= gap:
+                found.add(frozenset(row for _, row in burst))
+                burst = []
+            burst.append((time, row))
+        found.add(frozenset(row for _, row in burst))
+    return found
+
+
+@given(photos_of_cameras())
+@settings(deadline=None, max_examples=200)
+def test_it_equals_the_reference_where_clocks_were_reset(photos: list[tuple[str, str, float]]) -> None:
+    paths, sites, times = ([photo[part] for photo in photos] for part in range(3))
+    numbers = np.array(grouped(paths, times, sites, gap=2))
+    assert {frozenset(np.flatnonzero(numbers == number).tolist()) for number in set(numbers.tolist())} == (
+        reference_with_resets(photos, 2_000)
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,6 +190,12 @@ def test_sites_by_table(tmp_path: Path) -> None:
     assert sites.site_of("north/a.jpg") == "Hill"
     assert sites.site_of("North/x.JPG") == "Pond"
     assert sites.site_of("south/a.jpg") is None
+    assert sites.without_photo(["North/CAM1/a.jpg", "south/b.jpg"]) == ["north/x.jpg"]
+
+
+def test_a_line_without_a_site_and_the_form_of_accents_say_nothing(tmp_path: Path) -> None:
+    (tmp_path / "sites.csv").write_text("RelativePath,site\nété,Hill\nété/1,\n", encoding="utf-8")
+    assert read_sites(tmp_path / "sites.csv").site_of("e\u0301te\u0301/1/a.jpg") == "Hill"
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ __all__ = ["find_sequences", "read_photo_times", "with_sequences"]
 
 logger = logging.getLogger(__name__)
 
+N_TOLD = 3  # of the places without photos
 ENOUGH_KNOWN = 0.5  # of the unlabelled photos, for "auto" to ask by sequences
 
 
@@ -135,4 +136,12 @@ def _sites(catalogue: Catalogue, config: RunConfig) -> list[str]:
     for path, role in zip(catalogue.paths, catalogue.pools.roles.tolist(), strict=True):
         listed = None if table is None else table.site_of(path)
         sites.append(site_of(path, level, below_class=role != Role.UNLABELLED) if listed is None else listed)
+    if table is not None and (unused := table.without_photo(catalogue.paths)):
+        logger.warning(
+            "%d folders or photos of %s are not among the data, such as %s. Look whether they are written as they are "
+            "called in the data folder.",
+            len(unused),
+            file,
+            ", ".join(f'"{place}"' for place in unused[:N_TOLD]),
+        )
     return sites

@@ -1,8 +1,9 @@
 """Reads the CSV in which people name the sites of their photos."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 from camera_trap_al.exceptions import LabelFault, LabelFileError
 from camera_trap_al.interchange.timelapse import join_path
@@ -20,26 +21,27 @@ class SiteTable:
     Attributes
     ----------
     by_place
-        Name of the site by path of a folder or photo, in lower case, separated by ``/``; "" is the data folder itself.
+        Name of the site by path of a folder or photo, in lower case, accents in one form, separated by ``/``; "" is the
+        data folder itself.
     """
 
     by_place: Mapping[str, str]
 
     def site_of(self, path: str) -> str | None:
         """Name the site of a photo: by its own line, else by that of the nearest folder around it; None without any."""
-        place = path.casefold()
-        while place not in self.by_place:
-            if not place:
-                return None
-            place = place.rpartition("/")[0]
-        return self.by_place[place]
+        return next((self.by_place[place] for place in _places_around(path) if place in self.by_place), None)
+
+    def without_photo(self, paths: Iterable[str]) -> list[str]:
+        """Give the places, in the order of the file, that hold none of the photos."""
+        there = {place for path in paths for place in _places_around(path)}
+        return [place for place in self.by_place if place not in there]
 
 
 def read_sites(file: Path) -> SiteTable:
     """Read a CSV with the columns RelativePath, site and, where folders hold photos of several sites, File.
 
-    A line without a file is for all photos in the folder and below it. Encodings and separators as for label files;
-    the case of column names and paths does not matter.
+    A line without a file is for all photos in the folder and below it, one without a site says nothing. Encodings and
+    separators as for label files; the case of column names and paths does not matter.
 
     Raises
     ------
@@ -70,7 +72,20 @@ def _faults(
             for name in (FOLDER, SITE, FILE)
         )
         place = join_path(photo, folder)
-        known = by_place.setdefault(place.casefold(), site)
+        known = by_place.setdefault(_folded(place), site) if site else site
         if known != site:
             problem = f"Its site is {site!r} here and {known!r} above."
             yield LabelFault(row, place, problem, "Leave the right line only.")
+
+
+def _folded(place: str) -> str:
+    return normalize("NFC", place).casefold()  # macOS stores an accent apart from its letter
+
+
+def _places_around(path: str) -> Iterator[str]:
+    """Give a photo and the folders around it, folded, the nearest first; the last is the data folder, ""."""
+    place = _folded(path)
+    while place:
+        yield place
+        place = place.rpartition("/")[0]
+    yield ""
