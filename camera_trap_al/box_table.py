@@ -10,15 +10,15 @@ __all__ = ["boxes", "store_boxes"]
 
 
 def store_boxes(db: sqlite3.Connection, found: Mapping[int, PhotoBoxes]) -> None:
-    """Store what was seen in the photos of these rows, and that nothing is known of all others."""
-    db.execute("UPDATE photos SET box = NULL, n_boxes = NULL, surest_box = NULL WHERE n_boxes IS NOT NULL")
-    db.executemany(
-        "UPDATE photos SET box = ?, n_boxes = ?, surest_box = ? WHERE photo_row = ?",
-        [
-            (None if seen.box is None else json.dumps(seen.box), seen.n_boxes, seen.surest, int(row))
-            for row, seen in found.items()
-        ],
-    )
+    """Store what was seen in the photos of these rows, and that nothing is known of all others, where that is new."""
+    known = boxes(db)
+    forgotten = [(None, None, None, row) for row in known.keys() - found.keys()]
+    new = [
+        (None if seen.box is None else json.dumps(seen.box), seen.n_boxes, seen.surest, int(row))
+        for row, seen in found.items()
+        if known.get(row) != seen
+    ]
+    db.executemany("UPDATE photos SET box = ?, n_boxes = ?, surest_box = ? WHERE photo_row = ?", [*forgotten, *new])
 
 
 def boxes(db: sqlite3.Connection) -> dict[int, PhotoBoxes]:

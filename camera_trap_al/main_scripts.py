@@ -331,6 +331,7 @@ def _learn_and_ask(env: ActiveLearningEnvironment, store: RunStore, seconds: dic
         if ended_because:
             return ended_because
         query = replace(env.ask(store), advice=progress.advice)  # after a restart, about the same photos
+        env.questions.tell_several_animals(query.rows)
         env.dataset.cache.close()  # until it is used again: nothing of the run is open while somebody labels
         answer = _answer(query, labels, store)
         if answer.stop:

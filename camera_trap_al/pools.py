@@ -132,7 +132,7 @@ class Pools:
 
     def audit_to_come(self) -> IndexArray:
         """Unlabelled rows of the audit in the order in which they are asked about."""
-        rows = self._rows(self.is_audit & (self.targets == UNLABELLED))
+        rows = self._rows(self.is_audit & (self.targets == UNLABELLED) & ~self.is_empty)
         return rows[np.argsort(self.audit_lots[rows] % 1)]
 
     def audit_groups(self, rows: IndexArray) -> IndexArray:
@@ -178,8 +178,8 @@ class Pools:
 
     @property
     def usable(self) -> IndexArray:
-        """Rows that are not set aside, whatever their role, ascending."""
-        return np.flatnonzero(~self.is_set_aside)
+        """Rows whose photo may be looked at, whatever their role, ascending: not those that a detector decided."""
+        return self._rows(~self.is_empty | (self.targets != UNLABELLED))
 
     @property
     def set_aside(self) -> IndexArray:

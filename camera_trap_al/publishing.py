@@ -29,6 +29,7 @@ __all__ = ["publish", "publish_pool"]
 logger = logging.getLogger(__name__)
 
 NO_ROWS: IndexArray = np.zeros(0, np.int64)
+NO_BOX = (np.nan,) * 4
 
 
 def publish(env: ActiveLearningEnvironment, store: RunStore, seconds: Mapping[str, float] | None = None) -> Progress:
@@ -98,11 +99,11 @@ def _crops_described(env: ActiveLearningEnvironment) -> dict[str, float]:
 
 def _publish_candidates(env: ActiveLearningEnvironment, store: RunStore) -> None:
     """Write what the model thinks of the candidates, which are embedded already, unless all are predicted."""
-    of_pool = env.prediction_lineage(env.pools.unlabelled) | _decided_lineage(env, env.pools.decided_empty)
-    if _are_there(store, of_pool):
+    if _are_there(store, _lineage_of_pool(env)):
         return
     try:
         lineage = env.prediction_lineage(env.candidates, exactly=env.embedder.is_always_exact)
+        lineage |= _lineage_of_boxes(env, env.candidates)
         _write(env, store, env.predict_candidates, lineage)
     except RunFileError as error:
         if not error.is_not_allowed:
@@ -119,9 +120,7 @@ def publish_pool(env: ActiveLearningEnvironment, store: RunStore) -> None:
         If a file that people read may not be written, as when Excel holds it open.
     """
     try:
-        decided = env.pools.decided_empty
-        lineage = env.prediction_lineage(env.pools.unlabelled)
-        _write(env, store, env.predict_pool, lineage | _decided_lineage(env, decided), decided)
+        _write(env, store, env.predict_pool, _lineage_of_pool(env), env.pools.decided_empty)
     except RunFileError as error:
         if not error.is_not_allowed:
             raise
@@ -156,8 +155,19 @@ def _are_there(store: RunStore, lineage: Mapping[str, Any]) -> bool:
     return all(store.lineage_of(file) == lineage for file in (PREDICTIONS_FILE, RECOGNITIONS_FILE))
 
 
-def _decided_lineage(env: ActiveLearningEnvironment, decided: IndexArray) -> dict[str, str]:
-    return {"decided": digest(decided), "as": str(env.config.detections_empty)} if len(decided) else {}
+def _lineage_of_pool(env: ActiveLearningEnvironment) -> dict[str, Any]:
+    unlabelled, decided = env.pools.unlabelled, env.pools.decided_empty
+    lineage = env.prediction_lineage(unlabelled) | _lineage_of_boxes(env, np.concatenate([unlabelled, decided]))
+    if len(decided):
+        lineage |= {"decided": digest(decided), "as": str(env.config.detections_empty)}
+    return lineage
+
+
+def _lineage_of_boxes(env: ActiveLearningEnvironment, rows: IndexArray) -> dict[str, str]:
+    """Name the boxes and confidences of a detector that the files repeat; nothing in a run without boxes."""
+    boxes = env.dataset.catalogue.boxes
+    told = [(row, *(seen.box or NO_BOX), seen.surest) for row in rows.tolist() if (seen := boxes.get(row))]
+    return {"boxes": digest(np.array(told, np.float64))} if boxes else {}
 
 
 def _write_table(env: ActiveLearningEnvironment, predictions: Predictions, decided: IndexArray, path: Path) -> None:

@@ -43,9 +43,9 @@ WITHOUT_EFFECT = {
     *("validate_model", "use_checkpoints", "rebuild", "refit", "audit_fraction", "stop_when", "target_accuracy"),
     *("embedding_finetuning_period", "embedding_finetuning_lr", "embedding_finetuning_weight_decay"),
     *("embedding_finetuning_num_epochs", "embedding_finetuning_loader_type", "finetuning_gate", "predict_pool"),
-    *("request_rows", "initial_labels", "new_classes", "detections", "detection_threshold", "detections_empty"),
-    "validation_split",
+    *("request_rows", "initial_labels", "new_classes", "validation_split"),
 }
+OF_BOXES = {"detections", "detection_threshold", "detections_empty"}
 
 
 def simulate(
@@ -230,6 +230,8 @@ def _setting_problems(settings: Mapping[str, Any]) -> Iterator[str]:
     for name in settings:
         if name in NOT_SETTINGS:
             yield f"{name} is no setting of a simulation: use {NOT_SETTINGS[name]}."
+        elif name in OF_BOXES:
+            yield f"{name} is no setting of a simulation, which looks at whole photos: cut the animals out first."
         elif name in WITHOUT_EFFECT:
             yield f"{name} is no setting of a simulation, since it would have no effect: leave it out."
         elif name not in _setting_names():

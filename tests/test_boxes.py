@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,7 @@ from camera_trap_al.deep_learning.run_boxes import find_boxes
 from camera_trap_al.exceptions import ConfigError, DataError
 from camera_trap_al.interchange.megadetector import read_detections
 from camera_trap_al.photo_folders import PhotoBoxes, new_catalogue, scan_data_folders
+from camera_trap_al.pools import Role
 from camera_trap_al.query import Answer, Query
 
 pytestmark = pytest.mark.usefixtures("sixteen_pixels")
@@ -256,8 +258,8 @@ def test_how_the_file_goes_with_the_photos_is_told(
     entries = [detected("site/01 deer.png", 0.9), detected("site/02 frog.png", 0.9, 0.8), detected("site/00 empty.png")]
     found_in(photos, write_file(tmp_path / "found.json", *entries, detected("site/gone.png", 0.9)))
     assert (
-        "Detections: 1 photos with one animal, 1 with several, 1 with none, 15 without an entry; 1 entries are of "
-        "photos that are not there"
+        "Detections: 1 photos with one animal, 1 with several, 1 with none, 15 without an entry that can be used; "
+        "1 entries are of photos that are not there"
     ) in caplog.text
 
 
@@ -272,3 +274,85 @@ def test_a_file_of_other_photos_is_refused(photos: Path, tmp_path: Path) -> None
 def test_what_photos_without_an_animal_are_needs_a_file_that_says_which(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"detections_empty='empty' needs detections, the file that says"):
         run(photos, tmp_path / "run", detections_empty="empty")
+
+
+def test_a_photo_with_detections_that_cannot_be_used_is_not_taken_for_empty(photos: Path, tmp_path: Path) -> None:
+    outside = {"category": "1", "conf": 0.95, "bbox": [0.9, 0.9, 0.5, 0.5]}
+    entries = [{"file": f"site/{name}.png", "detections": [outside]} for name in ("01 deer", "02 frog")]
+    entries[1]["detections"] = [outside, *detected("", 0.9)["detections"]]
+    assert found_in(photos, write_file(tmp_path / "found.json", *entries)) == {
+        "site/02 frog.png": PhotoBoxes(tuple(BOX), 1, 0.9)
+    }
+
+
+def test_a_second_entry_is_not_of_a_photo_that_is_not_there(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    entries = [detected("site/01 deer.png", 0.9), detected("./SITE/01 deer.png", 0.8)]
+    assert len(found_in(photos, write_file(tmp_path / "found.json", *entries))) == 1
+    assert "0 entries are of photos that are not there" in caplog.text
+
+
+def test_where_photos_of_two_folders_have_one_path_only_those_meant_get_boxes(photos: Path, tmp_path: Path) -> None:
+    """The file is of the unlabelled photos; most training photos are called alike, below the folder of deer."""
+    for file in sorted((photos / "unlabelled").rglob("*.png")):
+        write_photo(photos / "train" / "deer" / file.relative_to(photos / "unlabelled"), "deer", grey=90)
+    names = [f"site/{file.name}" for file in sorted((photos / "unlabelled" / "site").iterdir())]
+    for number in range(3):
+        (photos / "train" / "deer" / f"{number}.png").unlink()
+    for place in (tmp_path, photos / "unlabelled"):
+        found = found_in(photos, write_file(place / "found.json", *(detected(name, 0.9) for name in names)))
+        assert sorted(found) == names
+
+
+def test_a_file_that_may_be_of_either_of_two_folders_is_refused(photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos / "train", photos / "validation")
+    for file in (photos / "validation").rglob("*.png"):
+        write_photo(file, "frog", grey=77)
+    catalogue = new_catalogue(scan_data_folders(photos / "train", photos / "unlabelled", photos / "validation"))
+    entries = [detected(f"{name}/{number}.png", 0.9) for name in COLOURS for number in range(3)]
+    with pytest.raises(DataError, match=r"may be of a photo in .*train or in .*validation"):
+        find_boxes(catalogue, read_detections(write_file(tmp_path / "found.json", *entries)), 0.2)
+    found = find_boxes(catalogue, read_detections(write_file(photos / "validation" / "found.json", *entries)), 0.2)
+    assert {catalogue.pools.roles[row] for row in found} == {Role.VALIDATION}
+    for entry in entries:
+        entry["file"] = f"C:\\photos\\train\\{entry['file']}"
+    found = find_boxes(catalogue, read_detections(write_file(tmp_path / "found.json", *entries)), 0.2)
+    assert {catalogue.pools.roles[row] for row in found} == {Role.TRAIN}
+
+
+def test_photos_with_several_animals_are_named_again_after_a_restart(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = sorted(file.name for file in (photos / "unlabelled" / "site").iterdir())
+    file = write_file(tmp_path / "found.json", *(detected(f"site/{name}", 0.9, 0.8) for name in names))
+    run(photos, tmp_path / "run", stop_after=0, detections=file)
+    caplog.clear()
+    run(photos, tmp_path / "run", stop_after=0)  # the same question is still open
+    assert "3 of the photos asked about have several animals" in caplog.text
+
+
+def test_the_threshold_stays_that_of_the_boxes(photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = file_of_all(photos, tmp_path / "found.json")
+    run(photos, tmp_path / "run", stop_after=0, detections=file, detection_threshold=0.5)
+    run(photos, tmp_path / "run", stop_after=0, detection_threshold=0.05)
+    assert "detection_threshold=0.05 is ignored" in caplog.text
+    description = tmp_path / "run" / "export" / "model.json"
+    assert json.loads(description.read_text(encoding="utf-8"))["crops"]["threshold"] == 0.5
+    run(photos, tmp_path / "run", stop_after=0, detections=file, detection_threshold=0.05)
+    assert json.loads(description.read_text(encoding="utf-8"))["crops"]["threshold"] == 0.05
+    assert all(n_boxes == 1 for _, _, n_boxes, _ in boxes_of(tmp_path / "run"))
+
+
+def test_predictions_are_written_again_when_only_a_confidence_changed(photos: Path, tmp_path: Path) -> None:
+    file = file_of_all(photos, tmp_path / "found.json")
+    arguments = {"detections": file, "detections_empty": "empty", "stop_after": 1}
+    run(photos, tmp_path / "run", **arguments)
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("0.9", "0.8").replace("0.1,", "0.15,"), encoding="utf-8")
+    run(photos, tmp_path / "run", **arguments | {"stop_after": 0})
+    recognitions = json.loads((tmp_path / "run" / "recognitions.json").read_text(encoding="utf-8"))
+    assert {each["conf"] for image in recognitions["images"] for each in image["detections"]} == {0.8}
+    lines = table_of(tmp_path / "run" / "predictions.csv")
+    assert {line["confidence"] for line in lines if line["decision"] == "detector"} == {"0.8500"}

@@ -4,6 +4,7 @@ import shutil
 import threading
 from collections import Counter
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from camera_trap_al import image_cache, pixel_store
 from camera_trap_al.exceptions import DataError
 from camera_trap_al.image_cache import ImageCache, open_pixel_store
-from camera_trap_al.images import IMAGE_BYTES, read_photo
+from camera_trap_al.images import IMAGE_BYTES, read_crops, read_photo
 from camera_trap_al.pixel_store import PixelStore
 
 N = 5
@@ -374,3 +375,29 @@ def test_photos_are_decoded_side_by_side(open_cache, monkeypatch):
     cache = open_cache("memory", threads=N)
     cache.fill(ALL)
     assert not len(cache.missing(ALL))
+
+
+def test_the_fingerprint_of_a_photo_without_a_box_stays_what_it_always_was(open_cache, photos):
+    """Otherwise every run of an earlier version would read and embed all photos again: path, size, whole seconds."""
+    expected = []
+    for row in range(N):
+        status = photos[row].stat()
+        identity = f"deer/{row}.jpg|{status.st_size}|{int(status.st_mtime)}".encode()
+        expected.append(int.from_bytes(blake2b(identity, digest_size=8).digest(), "little"))
+    assert open_cache("off").fingerprints(ALL).tolist() == expected
+
+
+def test_of_a_photo_with_a_box_what_is_in_it_is_kept_until_the_box_changes(open_cache, photos, monkeypatch):
+    boxes = {1: (0.5, 0.25, 0.25, 0.5)}
+    whole = open_cache("auto")
+    whole.fill(ALL)
+    monkeypatch.setattr(Photos, "box", lambda self, row: boxes.get(row))
+    cache = open_cache("auto")
+    assert cache.missing(ALL).tolist() == [1]
+    assert np.flatnonzero(cache.fingerprints(ALL) != whole.fingerprints(ALL)).tolist() == [1]
+    cache.fill(ALL)
+    (part,) = read_crops(photos[1], [boxes[1]])
+    np.testing.assert_array_equal(cache.images(ALL), [read_photo(photos[0]), part, *map(read_photo, list(photos)[2:])])
+    assert open_cache("auto").missing(ALL).tolist() == []
+    boxes[1] = (0.5, 0.25, 0.25, 0.51)
+    assert open_cache("auto").missing(ALL).tolist() == [1]

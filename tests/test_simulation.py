@@ -261,6 +261,7 @@ def test_every_bad_argument_is_listed():
             embedding_arch="resnet_18",
             feat_dim=0,
             validate_model=False,
+            detections="found.json",
         )
     listed = "\n".join(error.value.problems)
     for part in (
@@ -275,6 +276,7 @@ def test_every_bad_argument_is_listed():
         "embedding_arch",
         "feat_dim must be",
         "validate_model is no setting of a simulation, since it would have no effect",
+        "detections is no setting of a simulation, which looks at whole photos",
     ):
         assert part in listed
 

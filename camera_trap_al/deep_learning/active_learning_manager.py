@@ -186,7 +186,7 @@ class ActiveLearningEnvironment:
     def rows_to_decode(self) -> IndexArray:
         """Rows whose photos are looked at before the next question, ascending, decoded already or not."""
         if self.config.predict_pool == "rounds":
-            return np.setdiff1d(self.pools.usable, self.pools.decided_empty)
+            return self.pools.usable
         return np.union1d(self.rows_in_use, self._pixels.sample_to_measure())
 
     def stale_models(self) -> Iterator[Callable[[], None]]:

@@ -123,7 +123,9 @@ class Questions:
     def stop_set(self) -> IndexArray:
         """At most 2,000 rows of the unlabelled folder, drawn by lot, labelled by now or not; always the same ones."""
         pools = self._dataset.pools
-        rows = np.flatnonzero((pools.roles == Role.UNLABELLED) & ~pools.is_audit & ~pools.is_set_aside)
+        rows = np.flatnonzero(
+            (pools.roles == Role.UNLABELLED) & ~pools.is_audit & ~pools.is_set_aside & ~pools.is_empty
+        )
         return np.sort(rows[np.argsort(self.lots[rows])[:STOP_SET_SIZE]])
 
     @property
@@ -146,11 +148,6 @@ class Questions:
         EmptyPoolError
             If nothing is unlabelled.
         """
-        rows = self._choose(view, round_number)
-        self._tell_several_animals(rows)
-        return rows
-
-    def _choose(self, view: PoolView, round_number: int) -> IndexArray:
         n = min(self._config.active_batch, self.n_answers_left)
         n_audit = audit_photos_of_round(self._config.audit_share, n, round_number)
         audit = self._audit_of_round(n_audit, n - len(view.unlabelled))
@@ -163,7 +160,7 @@ class Questions:
             chosen = choose_one_per_sequence(self._strategy, view, n - len(audit), rng, self._sequences)
         return np.concatenate([audit, chosen])
 
-    def _tell_several_animals(self, rows: IndexArray) -> None:
+    def tell_several_animals(self, rows: IndexArray) -> None:
         """Name the photos in which a detector saw several animals: the label is to be that of the surest one."""
         catalogue = self._dataset.catalogue
         several = [row for row in rows.tolist() if row in catalogue.boxes and catalogue.boxes[row].n_boxes > 1]

@@ -2,16 +2,16 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from camera_trap_al import box_table
 from camera_trap_al.exceptions import DataError
 from camera_trap_al.interchange.megadetector import DetectedPhoto, DetectionFile, choose_detections, read_detections
-from camera_trap_al.interchange.megadetector_paths import match_detections
+from camera_trap_al.interchange.megadetector_paths import MatchedDetections, PathChange, match_detections
 from camera_trap_al.logs import stage
 from camera_trap_al.photo_folders import Catalogue, PhotoBoxes
 from camera_trap_al.pools import Role
@@ -20,6 +20,8 @@ from camera_trap_al.run_store import RunStore
 __all__ = ["find_boxes", "with_boxes"]
 
 logger = logging.getLogger(__name__)
+
+THRESHOLD = "boxes_threshold"  # under which the store remembers from which confidence on the boxes count
 
 
 def with_boxes(store: RunStore, catalogue: Catalogue) -> Catalogue:
@@ -30,17 +32,11 @@ def with_boxes(store: RunStore, catalogue: Catalogue) -> Catalogue:
     DataError
         If the file cannot be read, or is of none of the photos.
     """
-    config, file = store.config, store.config.path_of("detections")
-    if file is not None:
-        with stage(logger, f"Reading the detections in {file.name}", "reading detections"):
-            found = find_boxes(catalogue, read_detections(file), config.detection_threshold)
-        with store.transaction() as db:
-            box_table.store_boxes(db, found)
-    else:
-        with store.transaction() as db:
-            found = box_table.boxes(db)
-        if found:
-            logger.info("Boxes of %d photos are those of an earlier start, since detections is not given.", len(found))
+    file = store.config.path_of("detections")
+    found = _found_earlier(store) if file is None else _found_now(store, catalogue, file)
+    config = store.config
+    if file is None and not found and config.detections_empty is not None:
+        logger.warning("detections_empty=%r has no effect without detections.", config.detections_empty)
     if not found:
         return catalogue
     is_empty = np.zeros(len(catalogue), np.bool_)
@@ -50,6 +46,33 @@ def with_boxes(store: RunStore, catalogue: Catalogue) -> Catalogue:
         n_empty = np.count_nonzero(is_empty)
         logger.info("%d unlabelled photos without a box are taken for %r", n_empty, config.detections_empty)
     return replace(catalogue, boxes=found, pools=replace(catalogue.pools, is_empty=is_empty))
+
+
+def _found_now(store: RunStore, catalogue: Catalogue, file: Path) -> dict[int, PhotoBoxes]:
+    threshold = store.config.detection_threshold
+    with stage(logger, f"Reading the detections in {file.name}", "reading detections"):
+        found = find_boxes(catalogue, read_detections(file), threshold)
+    with store.transaction() as db:
+        box_table.store_boxes(db, found)
+    store.remember(THRESHOLD, threshold)
+    return found
+
+
+def _found_earlier(store: RunStore) -> dict[int, PhotoBoxes]:
+    """Give the boxes that an earlier start read, and go on with the threshold that it had."""
+    with store.transaction() as db:
+        found = box_table.boxes(db)
+    if not found:
+        return found
+    logger.info("Boxes of %d photos are those of an earlier start, since detections is not given.", len(found))
+    asked, known = store.config.detection_threshold, store.recall(THRESHOLD)
+    if known is not None and known != asked:
+        store.config = replace(store.config, detection_threshold=known)
+        told = (
+            "detection_threshold=%g is ignored without detections: the boxes are those of an earlier start, from %g on."
+        )
+        logger.warning(told, asked, known)
+    return found
 
 
 def find_boxes(catalogue: Catalogue, file: DetectionFile, threshold: float) -> dict[int, PhotoBoxes]:
@@ -71,18 +94,19 @@ def find_boxes(catalogue: Catalogue, file: DetectionFile, threshold: float) -> d
     Raises
     ------
     DataError
-        If none of its entries is of one of the photos, or no category is of animals.
+        If none of its entries is of one of the photos, no category is of animals, or nothing tells which photos are
+        meant.
     """
     animals = file.category_ids()
+    in_doubt = {each.file for each in file.skipped}
+    matches = {role: _matched(catalogue, file, role) for role in catalogue.roots}
+    used = {each for matched in matches.values() for each in _claimed(matched)}
     found: dict[int, PhotoBoxes] = {}
-    used: set[str] = set()
-    for role, root in catalogue.roots.items():
-        for row, photo in _entries(catalogue, file, role, root).items():
-            used.add(photo.file)
-            if photo.failure:
-                continue
-            seen = choose_detections(photo.detections, animals, 0.0)
-            n_boxes = sum(each.confidence >= threshold for each in seen)
+    for row, photo in _entries(catalogue, file, matches).items():
+        seen = choose_detections(photo.detections, animals, 0.0)
+        n_boxes = sum(each.confidence >= threshold for each in seen)
+        # Of a photo with detections that cannot be used, it is not known that it is empty.
+        if not photo.failure and (n_boxes or photo.file not in in_doubt):
             found[row] = PhotoBoxes(seen[0].box if n_boxes else None, n_boxes, seen[0].confidence if seen else 0.0)
     if not used:
         listed = file.photos[0].file if file.photos else "nothing"
@@ -96,18 +120,69 @@ def find_boxes(catalogue: Catalogue, file: DetectionFile, threshold: float) -> d
     return dict(sorted(found.items()))
 
 
-def _entries(catalogue: Catalogue, file: DetectionFile, role: Role, root: Path) -> Mapping[int, DetectedPhoto]:
-    """Give the entries of the photos of one data folder, by row."""
-    row_of = {catalogue.paths[row]: row for row in np.flatnonzero(catalogue.pools.roles == role).tolist()}
-    matched = match_detections(file, list(row_of), root)
-    return {row_of[path]: photo for path, photo in matched.by_photo.items()}
+def _matched(catalogue: Catalogue, file: DetectionFile, role: Role) -> MatchedDetections:
+    rows = np.flatnonzero(catalogue.pools.roles == role)
+    return match_detections(file, [catalogue.paths[row] for row in rows.tolist()], catalogue.roots[role])
+
+
+def _claimed(matched: MatchedDetections) -> set[str]:
+    return {*(photo.file for photo in matched.by_photo.values()), *matched.repeated}
+
+
+def _entries(
+    catalogue: Catalogue, file: DetectionFile, matches: Mapping[Role, MatchedDetections]
+) -> dict[int, DetectedPhoto]:
+    """Give the entry of each photo that has one, by row; of photos of equal paths, only those that can be meant."""
+    owners: dict[str, list[Role]] = {}
+    for role, matched in matches.items():
+        for photo in matched.by_photo.values():
+            owners.setdefault(photo.file, []).append(role)
+    meant = {entry: _meant(catalogue, file, matches, entry, roles) for entry, roles in owners.items()}
+    entries = {}
+    for row, (role, path) in enumerate(zip(catalogue.pools.roles.tolist(), catalogue.paths, strict=True)):
+        entry = matches[Role(role)].by_photo.get(path) if role in matches else None
+        if entry is not None and meant[entry.file] == role:
+            entries[row] = entry
+    return entries
+
+
+def _meant(
+    catalogue: Catalogue,
+    file: DetectionFile,
+    matches: Mapping[Role, MatchedDetections],
+    entry: str,
+    roles: Sequence[Role],
+) -> Role:
+    """Say in which data folder the photo of an entry is, if several have one of its path, as where cameras count alike.
+
+    Raises
+    ------
+    DataError
+        If nothing tells.
+    """
+
+    def signs(role: Role) -> int:
+        root, change = catalogue.roots[role], matches[role].change
+        is_named = bool(change.removed) and PurePosixPath(change.removed).name.casefold() == root.name.casefold()
+        return 2 * (is_named or file.path.is_relative_to(root)) + (change == PathChange())
+
+    best = max(map(signs, roles))
+    meant = [role for role in roles if signs(role) == best]
+    if len(meant) > 1:
+        first, second, *_ = (catalogue.roots[role] for role in meant)
+        raise DataError(
+            f"{file.path}: its entry {entry} may be of a photo in {first} or in {second}. Put the file into the one "
+            "that it is of, or make one for a folder around both.",
+            file.path,
+        )
+    return meant[0]
 
 
 def _tell(catalogue: Catalogue, file: DetectionFile, found: Mapping[int, PhotoBoxes], used: set[str]) -> None:
     counts = Counter(min(seen.n_boxes, 2) for seen in found.values())
     logger.info(
-        "Detections: %d photos with one animal, %d with several, %d with none, %d without an entry; %d entries are of "
-        "photos that are not there",
+        "Detections: %d photos with one animal, %d with several, %d with none, %d without an entry that can be used; "
+        "%d entries are of photos that are not there",
         counts[1],
         counts[2],
         counts[0],

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
@@ -57,6 +58,8 @@ def register_photos(store: RunStore) -> tuple[ExtendedImageFolder, dict[Role, Fo
         folders = scans[Role.TRAIN].folders if Role.TRAIN in scans else ()
         catalogue = store.register(scans, _classes_besides_folders(store, folders, initial))
     names = ClassNames(catalogue.classes, config.class_aliases)
+    if config.detections_empty is not None:  # as the class is written
+        store.config = replace(config, detections_empty=names.meaning(config.detections_empty))
     if config.new_classes == "refuse":
         names.check_aliases()
     if initial is not None:
@@ -100,15 +103,16 @@ def _initial_labels(store: RunStore) -> InitialLabels | None:
 
 
 def _classes_besides_folders(store: RunStore, folders: Sequence[str], initial: InitialLabels | None) -> tuple[str, ...]:
-    """Name the classes that are declared by name, and those that initial labels bring where they may."""
+    """Name the classes that are declared by name, those that initial labels bring where they may, and that of empty."""
     config = store.config
-    of_detector = [] if config.detections_empty is None else [config.detections_empty]
-    declared = tuple(dict.fromkeys((*(config.classes or ()), *of_detector)))
-    may_bring = config.new_classes == "add" or (config.train_data is None and not declared)
-    if initial is None or not may_bring:
-        return declared
-    known = tuple(dict.fromkeys((*store.class_names(), *folders, *declared)))
-    return (*declared, *new_class_names(initial.table, ClassNames(known, config.class_aliases)))
+    named = tuple(config.classes or ())
+    names = ClassNames(tuple(dict.fromkeys((*store.class_names(), *folders, *named))), config.class_aliases)
+    may_bring = config.new_classes == "add" or (config.train_data is None and not named)
+    if initial is not None and may_bring:
+        brought = new_class_names(initial.table, names)
+        named, names = (*named, *brought), names.with_classes(brought)
+    of_detector = config.detections_empty
+    return named if of_detector is None or names.meaning(of_detector) else (*named, of_detector)
 
 
 def _with_initial_labels(
