@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from expert_by_name import Expert, tiny_run
 from PIL import Image
 
-from camera_trap_al import RunResult, predict, run_active_learning
+from camera_trap_al import RunResult, predict
 from camera_trap_al.deep_learning.run_boxes import find_boxes
 from camera_trap_al.exceptions import ConfigError, DataError
 from camera_trap_al.interchange.megadetector import read_detections
 from camera_trap_al.photo_folders import PhotoBoxes, new_catalogue, scan_data_folders
 from camera_trap_al.pools import Role
-from camera_trap_al.query import Answer, Query
 
 pytestmark = pytest.mark.usefixtures("sixteen_pixels")
 COLOURS = {"deer": (250, 20, 20), "frog": (20, 250, 20)}
@@ -71,39 +71,8 @@ def file_of_all(photos: Path, path: Path) -> Path:
     return write_file(path, *(detected(file, *([0.1] if is_empty else [0.9])) for file, is_empty in entries))
 
 
-class Expert:
-    """Tells the species by the name of the file."""
-
-    def __init__(self, stop_after: int) -> None:
-        self.stop_after, self.queries = stop_after, list[Query]()
-
-    def request_labels(self, query: Query, commit: Any) -> Answer:
-        if len(self.queries) == self.stop_after:
-            return Answer(stop=True)
-        self.queries.append(query)
-        names = (path.rpartition(" ")[2].removesuffix(".png") for path in query.paths)
-        answer = Answer({row: query.classes.index(name) for row, name in zip(query.rows.tolist(), names, strict=True)})
-        commit(answer)
-        return answer
-
-
-def run(photos: Path, output_dir: Path, *, stop_after: int = 99, **changes: Any) -> tuple[Expert, RunResult]:
-    expert = Expert(stop_after)
-    arguments: dict[str, Any] = {
-        "train_data": photos / "train",
-        "unlabelled_data": photos / "unlabelled",
-        "output_dir": output_dir,
-        "active_batch": 3,
-        "audit_fraction": 0.0,
-        "embedding_train_num_epochs": 0,
-        "use_pretrained": False,
-        "feat_dim": 8,
-        "seed": 3,
-        "classifier": "logistic",
-        "classes": ["empty"],
-        "label_source": expert,
-    }
-    return expert, run_active_learning(**arguments | changes)
+def run(photos: Path, output_dir: Path, **changes: Any) -> tuple[Expert, RunResult]:
+    return tiny_run(photos, output_dir, **{"classes": ["empty"]} | changes)
 
 
 def embeddings(output_dir: Path) -> np.ndarray[Any, Any]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from expert_by_name import Expert, tiny_run, tiny_settings
 from PIL import Image
 
-from camera_trap_al import RunResult, run_active_learning
+from camera_trap_al import RunResult
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
-from camera_trap_al.query import Answer, Query
 from camera_trap_al.run_store import RunStore
 
 pytestmark = pytest.mark.usefixtures("sixteen_pixels")
@@ -58,44 +58,8 @@ def found(photos: Path) -> Path:
     return file
 
 
-class Expert:
-    """Tells the species by the name of the file."""
-
-    def __init__(self, stop_after: int) -> None:
-        self.stop_after, self.queries = stop_after, list[Query]()
-
-    def request_labels(self, query: Query, commit: Any) -> Answer:
-        if len(self.queries) == self.stop_after:
-            return Answer(stop=True)
-        self.queries.append(query)
-        names = (path.rpartition(" ")[2].removesuffix(".png") for path in query.paths)
-        answer = Answer({row: query.classes.index(name) for row, name in zip(query.rows.tolist(), names, strict=True)})
-        commit(answer)
-        return answer
-
-    @property
-    def asked(self) -> list[str]:
-        return [path for query in self.queries for path in query.paths]
-
-
-def settings(photos: Path, **changes: Any) -> dict[str, Any]:
-    return {
-        "train_data": photos / "train",
-        "unlabelled_data": photos / "unlabelled",
-        "output_dir": photos / "run",
-        "active_batch": 3,
-        "audit_fraction": 0.0,
-        "embedding_train_num_epochs": 0,
-        "use_pretrained": False,
-        "feat_dim": 8,
-        "seed": 3,
-        "classifier": "logistic",
-    } | changes
-
-
-def run(photos: Path, *, stop_after: int = 99, **changes: Any) -> tuple[Expert, RunResult]:
-    expert = Expert(stop_after)
-    return expert, run_active_learning(**settings(photos, label_source=expert, **changes))
+def run(photos: Path, **changes: Any) -> tuple[Expert, RunResult]:
+    return tiny_run(photos, **{"output_dir": photos / "run"} | changes)
 
 
 def table_of(file: Path) -> list[dict[str, str]]:
@@ -104,7 +68,7 @@ def table_of(file: Path) -> list[dict[str, str]]:
 
 
 def start(photos: Path, **changes: Any) -> ActiveLearningEnvironment:
-    with RunStore.open(RunConfig(**settings(photos, **changes))) as store:
+    with RunStore.open(RunConfig(**tiny_settings(photos, photos / "run", **changes))) as store:
         return ActiveLearningEnvironment.start(store)
 
 
@@ -142,7 +106,7 @@ def test_decided_photos_are_in_no_set_but_their_own(photos: Path, found: Path) -
 
 def test_a_label_of_a_person_stands(photos: Path, found: Path) -> None:
     expert, _ = run(photos, stop_after=2, classes=["empty"])
-    n_empty = sum("empty" in path for path in expert.asked)
+    n_empty = sum("empty" in path for asked in expert.asked for path in asked)
     assert 0 < n_empty < N_EMPTY, "else this shows nothing"
     env = start(photos, classes=["empty"], detections=found, detections_empty="empty")
     assert len(env.pools.answered) == 6 and len(env.pools.decided_empty) == N_EMPTY - n_empty
