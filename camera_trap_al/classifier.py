@@ -200,8 +200,14 @@ class EmbeddingClassifier:
             estimator = self._new_estimator()
             what = f"Classifier: learning from {len(targets)} labelled images of {len(labelled_classes)} classes"
             with stage(logger, what, "training the classifier"):
-                settings: dict[str, Any] = {"class_weight": self.class_weight, "weights": weights, "progress": progress}
-                fit_estimator(estimator, scaled_embeddings, targets, **settings)
+                fit_estimator(
+                    estimator,
+                    scaled_embeddings,
+                    targets,
+                    class_weight=self.class_weight,
+                    weights=weights,
+                    progress=progress,
+                )
         self.estimator_, self.labelled_classes = estimator, labelled_classes
         self._n_features = scaled_embeddings.shape[1]
         return self

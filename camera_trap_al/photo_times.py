@@ -1,5 +1,6 @@
 """When each photo was taken, from its header: nothing is decoded."""
 
+import logging
 import re
 import warnings
 from collections.abc import Iterable
@@ -15,6 +16,8 @@ from camera_trap_al.images import FORMATS
 from camera_trap_al.parallel import mapped_ahead
 
 __all__ = ["PhotoTime", "read_time", "read_times"]
+
+logger = logging.getLogger(__name__)
 
 EPOCH = datetime(1970, 1, 1)
 FIRST_YEAR = 1980  # of digital cameras; older times are those of a clock that was never set
@@ -42,7 +45,7 @@ class PhotoTime(NamedTuple):
 
 
 def read_times(paths: Iterable[Path], *, threads: int, or_of_file: bool = False) -> list[PhotoTime]:
-    """Read when photos were taken, side by side, with a progress bar.
+    """Read when photos were taken, side by side, with a progress bar; impossible times are told.
 
     Parameters
     ----------
@@ -57,7 +60,14 @@ def read_times(paths: Iterable[Path], *, threads: int, or_of_file: bool = False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow, about damaged headers
         found = mapped_ahead(read, paths, threads=threads, ahead=AHEAD)
-        return list(tqdm(found, desc="Reading times", unit="photo", delay=2))
+        times = list(tqdm(found, desc="Reading times", unit="photo", delay=2))
+    if n_impossible := sum(time.source == "impossible" for time in times):
+        logger.warning(
+            "%d photos say that they were taken at an impossible time, such as in the future, which counts as none. "
+            "Look whether the clock of a camera was wrong.",
+            n_impossible,
+        )
+    return times
 
 
 def read_time(path: Path, *, or_of_file: bool = False) -> PhotoTime:

@@ -96,13 +96,19 @@ class Pools:
     @property
     def labelled(self) -> IndexArray:
         """Rows that the model learns from, ascending: training photos and answered ones, but none that measure it."""
-        measures = (self.roles == Role.VALIDATION) | self.is_audit | self.is_held_out
-        return self._rows((self.targets != UNLABELLED) & ~measures)
+        return self._rows((self.targets != UNLABELLED) & ~self.measures)
+
+    @property
+    def measures(self) -> NDArray[np.bool_]:
+        """(n_rows,) whether a row only ever measures the model, with or without a label."""
+        measures: NDArray[np.bool_] = (self.roles == Role.VALIDATION) | self.is_audit | self.is_held_out
+        return measures
 
     @property
     def propagating(self) -> IndexArray:
         """Rows that have no label but learn with that of another photo of their sequence, ascending."""
-        return np.intersect1d(self._rows((self.propagated >= 0) & ~self.is_audit), self.to_ask, assume_unique=True)
+        rows = self.to_choose_from
+        return rows[self.propagated[rows] >= 0]
 
     @property
     def unlabelled(self) -> IndexArray:
@@ -119,6 +125,12 @@ class Pools:
         """Rows that may still be asked about, ascending, those of the audit included."""
         rows = self.unlabelled
         return rows[~self.is_held_out[rows]]
+
+    @property
+    def to_choose_from(self) -> IndexArray:
+        """Rows that may still be asked about outside the audit, ascending."""
+        rows = self.unlabelled
+        return rows[~self.measures[rows]]
 
     @property
     def is_audit(self) -> NDArray[np.bool_]:
@@ -156,8 +168,7 @@ class Pools:
         not_now
             (n,) rows that are left for later, unless there are no others.
         """
-        rows = self.to_ask
-        rows = rows[~self.is_audit[rows]]
+        rows = self.to_choose_from
         if not_now is not None and len(not_now) and len(others := np.setdiff1d(rows, not_now)):
             rows = others
         if at_most is None or len(rows) <= at_most:

@@ -93,8 +93,8 @@ def _sequences_described(env: ActiveLearningEnvironment) -> dict[str, Any]:
 def _crops_described(env: ActiveLearningEnvironment) -> dict[str, float]:
     """Say how animals are cut out of photos, as ``model.json`` does; nothing if the model learnt from whole photos."""
     catalogue = env.dataset.catalogue
-    has_box = [catalogue.box(row) is not None for row in env.pools.labelled.tolist()]
-    return {"padding": PADDING, "threshold": float(env.config.detection_threshold)} if any(has_box) else {}
+    saw_crops = any(catalogue.box(row) is not None for row in env.pools.labelled.tolist())
+    return {"padding": PADDING, "threshold": float(env.config.detection_threshold)} if saw_crops else {}
 
 
 def _publish_candidates(env: ActiveLearningEnvironment, store: RunStore) -> None:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from camera_trap_al.calibration import LEAST_IN_LOG_LOSS, Calibration, Source, calibrate, check_judged
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.pools import FloatArray, IndexArray
+from camera_trap_al.sequences import one_each
 
 __all__ = [
     "SEQUENCE_COLUMNS",
@@ -77,7 +77,7 @@ class SequenceSums:
 
     def __init__(self, sequences: IndexArray, n_classes: int) -> None:
         self._numbers = sequences
-        self._index = _index_of(sequences)
+        self._index = np.unique(one_each(sequences), return_inverse=True)[1]
         n_sequences = int(self._index.max(initial=-1)) + 1
         self._sums = np.zeros((n_sequences, n_classes), np.float32)
         self._is_possible = np.zeros((n_sequences, n_classes), np.bool_)
@@ -173,7 +173,6 @@ def calibrate_sequences(
     targets: IndexArray,
     sequences: IndexArray,
     source: Source,
-    groups: IndexArray | None = None,
 ) -> Calibration:
     """Fit the temperature of sequences on those of at least two photos, and measure what it is worth.
 
@@ -189,8 +188,6 @@ def calibrate_sequences(
         (n,) sequence of each; -1 where that is not known.
     source
         Which photos they are.
-    groups
-        (n,) folder of each, as for `calibration.calibrate`; that of the first photo counts for a sequence.
 
     Returns
     -------
@@ -204,7 +201,7 @@ def calibrate_sequences(
     """
     check_judged(probabilities, targets)
     known = np.flatnonzero(sequences >= 0)
-    _, first, index, sizes = np.unique(sequences[known], return_index=True, return_inverse=True, return_counts=True)
+    _, index, sizes = np.unique(sequences[known], return_inverse=True, return_counts=True)
     n_labels = np.zeros((len(sizes), probabilities.shape[1]), np.int64)
     np.add.at(n_labels, (index, targets[known]), 1)
     is_tied = (n_labels == n_labels.max(axis=1, keepdims=True)).sum(axis=1) > 1
@@ -212,12 +209,4 @@ def calibrate_sequences(
     if len(usable) < FEWEST_SEQUENCES:
         return Calibration()
     averaged = sequence_probabilities(probabilities[known], sequences[known])[usable]
-    of_first = None if groups is None else groups[known][first[usable]]
-    return calibrate(averaged, n_labels[usable].argmax(axis=1), source, of_first)
-
-
-def _index_of(sequences: IndexArray) -> NDArray[np.intp]:
-    """Give sequences numbers from 0 on, ascending, and photos on their own behind them."""
-    n_photos = len(sequences)
-    on_their_own = sequences.max(initial=-1) + 1 + np.arange(n_photos)
-    return np.unique(np.where(sequences < 0, on_their_own, sequences), return_inverse=True)[1]
+    return calibrate(averaged, n_labels[usable].argmax(axis=1), source)

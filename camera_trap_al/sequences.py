@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from camera_trap_al.pools import IndexArray
 
-__all__ = ["group_sequences", "site_of"]
+__all__ = ["ENOUGH_KNOWN", "group_sequences", "one_each", "site_of", "tell_their_sequence"]
+
+ENOUGH_KNOWN = 0.5  # of the photos, to speak of sequences at all
 
 SELDOM = 0.25  # of the steps from photo to photo of a folder; more steps back say nothing of the clock
 NUMBER = re.compile("[0-9]+")
@@ -84,6 +86,21 @@ def group_sequences(
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
     return rank[of_photo]
+
+
+def one_each(sequences: IndexArray) -> IndexArray:
+    """Give photos of which no sequence is known, -1, numbers of their own behind all others."""
+    numbers = sequences.copy()
+    alone = np.flatnonzero(sequences < 0)
+    numbers[alone] = sequences.max(initial=-1) + 1 + np.arange(len(alone))
+    return numbers
+
+
+def tell_their_sequence(paths: Sequence[str], pattern: str | None) -> NDArray[np.bool_]:
+    """Say of (n,) paths whether `pattern` finds the sequence in the file name; None finds nothing."""
+    if pattern is None:
+        return np.zeros(len(paths), np.bool_)
+    return np.array([found is not None for found in _matches(paths, pattern)], np.bool_)
 
 
 def _matches(paths: Sequence[str], pattern: str) -> list[str | None]:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from camera_trap_al.active_learning_methods.base import PoolView, QueryStrategy
 from camera_trap_al.pools import IndexArray
+from camera_trap_al.sequences import one_each
 
 __all__ = ["choose_one_per_sequence"]
 
@@ -42,7 +43,7 @@ def choose_one_per_sequence(
     EmptyPoolError
         If nothing is unlabelled.
     """
-    numbers = _numbered(sequences)
+    numbers = one_each(sequences)
     turn = np.zeros(numbers.max(initial=-1) + 1, np.int64)  # of each sequence: the lowest comes next
     turn[numbers[view.labelled]] = 1
     chosen, left = np.zeros(0, np.int64), view.unlabelled
@@ -55,14 +56,6 @@ def choose_one_per_sequence(
         chosen, left = np.concatenate([chosen, new]), left[~np.isin(left, new)]
         if len(chosen) == n or not len(left):
             return chosen
-
-
-def _numbered(sequences: IndexArray) -> IndexArray:
-    """Give photos that are one each numbers of their own."""
-    is_alone = sequences < 0
-    numbers = sequences.copy()
-    numbers[is_alone] = sequences.max(initial=-1) + 1 + np.arange(np.count_nonzero(is_alone))
-    return numbers
 
 
 def _is_first_of_its_sequence(numbers: IndexArray) -> NDArray[np.bool_]:

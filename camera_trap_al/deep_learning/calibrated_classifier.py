@@ -93,10 +93,6 @@ class CalibratedClassifier:
         """Return (n, n_classes) class probabilities of (n, n_features) embeddings, columns by class id."""
         return with_temperature(self.fitted.probabilities(embeddings), self.calibration.temperature)
 
-    def predict(self, rows: IndexArray, embeddings: FloatArray) -> Predictions:
-        """Name the likeliest classes of (n,) rows with these embeddings."""
-        return Predictions.of(rows, self.probabilities(embeddings))
-
     def predict_parts(
         self, rows: IndexArray, parts: Iterable[tuple[IndexArray, FloatArray]], sequences: IndexArray | None = None
     ) -> Predictions:

@@ -39,19 +39,20 @@ def hold_out_for_validation(store: RunStore, catalogue: Catalogue) -> Catalogue:
         return catalogue
     every = np.arange(len(catalogue))
     groups = np.unique(catalogue.sites, return_inverse=True)[1] if split == "site" else groups_of(catalogue, every)
-    if not pools.is_held_out.any():  # at the beginning, and when the database was made anew: then the same ones
+    is_chosen = pools.is_held_out.copy()
+    if not is_chosen.any():  # at the beginning, and when the database was made anew: then the same ones
         rows = pools.labelled
         rows = rows[(pools.roles[rows] == Role.TRAIN) | pools.is_initial[rows]]
         seed = int(store.config.generator("validation split", 0).integers(2**31))
         chosen = choose_held_out(pools.targets[rows], groups[rows], seed)
         if not len(chosen):
             raise DataError(_why_none(catalogue, split, groups[rows]))
-        pools.is_held_out[rows[chosen]] = True
+        is_chosen[rows[chosen]] = True
         told = "%d labelled photos of %d %ss are kept out of the training and measure the model"
         logger.info(told, len(chosen), len(np.unique(groups[rows[chosen]])), split)
-    is_held_out = np.isin(groups, groups[pools.is_held_out])
+    is_held_out = np.isin(groups, groups[is_chosen])
     with store.transaction() as db:
-        hold_out(db, np.flatnonzero(is_held_out))
+        hold_out(db, np.flatnonzero(is_held_out & ~pools.is_held_out))
     return replace(catalogue, pools=replace(pools, is_held_out=is_held_out))
 
 

@@ -17,6 +17,7 @@ from camera_trap_al.photo_table import AUDIT_DRAWN_FROM
 from camera_trap_al.pools import UNLABELLED, IndexArray, Role
 from camera_trap_al.query import Reasons
 from camera_trap_al.run_store import RunStore
+from camera_trap_al.sequences import one_each
 
 __all__ = ["Questions", "reserve_audit"]
 
@@ -76,7 +77,8 @@ class Questions:
         self.lots = config.generator("candidates", 0).random(len(dataset))
         self._sequences = None if config.group_by == "image" else dataset.catalogue.sequences
         if self._sequences is not None:
-            _, self._first_rows, self._numbers = np.unique(self._sequences, return_index=True, return_inverse=True)
+            numbers = one_each(self._sequences)
+            _, self._first_rows, self._numbers = np.unique(numbers, return_index=True, return_inverse=True)
         self._dataset = dataset
         self._config = config
         self._strategy = config.strategy
@@ -92,17 +94,16 @@ class Questions:
         """Rows that the strategy may choose from, ascending: whole sequences, first of those without a label."""
         candidates, at_most = self._dataset.pools.candidates, self._config.candidate_pool
         if self._sequences is not None:
-            whole = candidates(self._lots_of_sequences(self._sequences), at_most, self._skipped)
+            whole = candidates(self._lots_of_sequences(), at_most, self._skipped)
             if at_most is None or len(whole) >= self._config.active_batch:
                 return whole
         return candidates(self.lots, at_most, self._skipped)
 
-    def _lots_of_sequences(self, sequences: IndexArray) -> NDArray[np.float64]:
+    def _lots_of_sequences(self) -> NDArray[np.float64]:
         """(n_rows,) the lot of the first photo of each sequence, and 1 more for sequences that have a label."""
         has_label = np.zeros(len(self._first_rows), np.bool_)
         has_label[self._numbers[self._dataset.pools.labelled]] = True
-        of_sequence = (self.lots[self._first_rows] + has_label)[self._numbers]
-        lots: NDArray[np.float64] = np.where(sequences < 0, self.lots, of_sequence)
+        lots: NDArray[np.float64] = (self.lots[self._first_rows] + has_label)[self._numbers]
         return lots
 
     @property
@@ -177,8 +178,7 @@ class Questions:
         """Rows of the audit to ask about: n of them, of as many sequences, and `at_least` as long as there are any."""
         rows = self._audit_to_come()
         if self._sequences is not None:
-            repeats = times_before(np.where(self._sequences < 0, -1 - np.arange(len(self.lots)), self._sequences)[rows])
-            rows = rows[np.argsort(repeats, kind="stable")]
+            rows = rows[np.argsort(times_before(self._numbers[rows]), kind="stable")]
         return rows[: max(n, at_least)]
 
     def reasons(self, rows: IndexArray, view: PoolView) -> Reasons:

@@ -10,7 +10,7 @@ from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.embedding_table import EmbeddingTable
 from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
 from camera_trap_al.place_table import store_propagated
-from camera_trap_al.pools import UNLABELLED, FloatArray, IndexArray, Role
+from camera_trap_al.pools import UNLABELLED, FloatArray, IndexArray, empty_where_unused
 from camera_trap_al.propagation import mates_of, propagate_labels, sequence_lengths
 from camera_trap_al.run_store import RunStore
 
@@ -74,7 +74,7 @@ class RunPropagation:
             return
         self._forget(self._sequences)
         pools, n_labels = self._dataset.pools, self._count_labels(self._sequences)
-        mates = mates_of(pools.labelled, pools.to_ask[~pools.is_audit[pools.to_ask]], self._sequences)
+        mates = mates_of(pools.labelled, pools.to_choose_from, self._sequences)
         is_due = (pools.propagated[mates] == UNLABELLED) | (n_labels != self._n_labels)[mates]
         mates = mates[is_due & (table.photos[mates] != 0)]
         self._n_labels = n_labels
@@ -102,12 +102,11 @@ class RunPropagation:
         self, mates: IndexArray, sequences: IndexArray, table: EmbeddingTable, fitted: FittedClassifier | None
     ) -> IndexArray:
         pools = self._dataset.pools
-        measures = pools.is_audit | pools.is_held_out | (pools.roles == Role.VALIDATION)
-        embedded = np.flatnonzero((table.photos != 0) & ~measures)
+        embedded = np.flatnonzero((table.photos != 0) & ~pools.measures)
         raw = table.of(embedded)
         is_current = fitted is not None and fitted.lineage["network"] == table.network
         scaler = fitted.scaler if fitted and is_current else EmbeddingScaler.fit(raw, normalize=self._normalize)
-        embeddings = np.full((len(self._dataset), raw.shape[1]), np.nan, np.float32)
+        embeddings = empty_where_unused((len(self._dataset), raw.shape[1]))
         embeddings[embedded] = scaler.transform(raw)
         nothing = np.zeros((len(mates), len(self._dataset.classes)), np.float32)
         return propagate_labels(

@@ -1,9 +1,7 @@
 """When and where the photos of a run were taken, and which of them are one burst."""
 
 import logging
-import re
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -18,14 +16,13 @@ from camera_trap_al.photo_folders import Catalogue
 from camera_trap_al.photo_times import PhotoTime, read_times
 from camera_trap_al.pools import IndexArray, Role
 from camera_trap_al.run_store import RunStore
-from camera_trap_al.sequences import group_sequences, site_of
+from camera_trap_al.sequences import ENOUGH_KNOWN, group_sequences, site_of, tell_their_sequence
 
 __all__ = ["find_sequences", "read_photo_times", "with_sequences"]
 
 logger = logging.getLogger(__name__)
 
 N_TOLD = 3  # of the places without photos
-ENOUGH_KNOWN = 0.5  # of the unlabelled photos, for "auto" to ask by sequences
 
 
 def with_sequences(store: RunStore, catalogue: Catalogue) -> Catalogue:
@@ -55,23 +52,16 @@ def with_sequences(store: RunStore, catalogue: Catalogue) -> Catalogue:
 
 def read_photo_times(catalogue: Catalogue, config: RunConfig, rows: IndexArray) -> dict[int, PhotoTime]:
     """Read when the photos of `rows` were taken, by row; those whose name says their sequence are left out."""
-    matches = _name_matches(config.sequence_pattern)
     rows = rows[~catalogue.pools.is_set_aside[rows]]
-    wanted = [row for row in rows.tolist() if not matches(catalogue.paths[row])]
+    told_by_name = tell_their_sequence([catalogue.paths[row] for row in rows.tolist()], config.sequence_pattern)
+    wanted = rows[~told_by_name].tolist()
     if not wanted:
         return {}
     with stage(logger, f"Reading when {len(wanted)} photos were taken", "reading times"):
         threads, or_of_file = decoding_threads(config.num_workers), config.photo_times == "file"
         found = read_times((catalogue.path(row) for row in wanted), threads=threads, or_of_file=or_of_file)
     sources = Counter(time.source for time in found)
-    told = ", ".join(f"{count} {source}" for source, count in sources.most_common())
-    logger.info("Times of photos: %s", told)
-    if sources["impossible"]:
-        logger.warning(
-            "%d photos say that they were taken at an impossible time, such as in the future; each of them is a "
-            "burst of its own. Look whether the clock of a camera was wrong.",
-            sources["impossible"],
-        )
+    logger.info("Times of photos: %s", ", ".join(f"{count} {source}" for source, count in sources.most_common()))
     return dict(zip(wanted, found, strict=True))
 
 
@@ -97,8 +87,7 @@ def find_sequences(catalogue: Catalogue, config: RunConfig, taken_at: NDArray[np
     # The numbers of the data sets keep apart folders that have the same name in two of them.
     paths = [f"{role}/{path}" for role, path in zip(catalogue.pools.roles.tolist(), catalogue.paths, strict=True)]
     sequences = group_sequences(paths, sites, taken_at, gap=config.sequence_gap, pattern=pattern)
-    matches = _name_matches(pattern)
-    is_known = ~np.isnan(taken_at) | np.array([matches(path) for path in catalogue.paths], np.bool_)
+    is_known = ~np.isnan(taken_at) | tell_their_sequence(catalogue.paths, pattern)
     sequences = np.where(is_known, sequences, -1)
     rows = catalogue.pools.unlabelled if len(catalogue.pools.unlabelled) else catalogue.pools.usable
     known = float(is_known[rows].mean())
@@ -119,13 +108,6 @@ def find_sequences(catalogue: Catalogue, config: RunConfig, taken_at: NDArray[np
         len({sites[row] for row in rows.tolist()}),
     )
     return replace(catalogue, sites=sites, sequences=sequences)
-
-
-def _name_matches(pattern: str | None) -> Callable[[str], bool]:
-    if pattern is None:
-        return lambda path: False
-    search = re.compile(pattern).search
-    return lambda path: search(path.rpartition("/")[2]) is not None
 
 
 def _sites(catalogue: Catalogue, config: RunConfig) -> list[str]:

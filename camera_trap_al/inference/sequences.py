@@ -1,8 +1,7 @@
 """Which photos of a call are one sequence, and what the model thinks of it."""
 
 import logging
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -21,14 +20,13 @@ from camera_trap_al.pools import FloatArray, IndexArray
 from camera_trap_al.predictions import Predictions
 from camera_trap_al.rules import a_pattern
 from camera_trap_al.sequence_predictions import SequencePredictions, SequenceSums
-from camera_trap_al.sequences import group_sequences, site_of
+from camera_trap_al.sequences import ENOUGH_KNOWN, group_sequences, site_of, tell_their_sequence
 
 __all__ = ["SequenceRule", "find_sequences", "judge_sequences", "spread_out"]
 
 logger = logging.getLogger(__name__)
 
 GAP = 60.0  # seconds, of a model that says nothing of sequences
-ENOUGH_KNOWN = 0.5  # of the photos, to speak of sequences at all
 ANSWERS_PER_STEP = 4096
 
 
@@ -57,13 +55,6 @@ class SequenceRule(NamedTuple):
             pattern or None,
             of_model.get("site_level") if settings.site_level is None else settings.site_level,
         )
-
-    def finds(self, names: Sequence[str]) -> NDArray[np.bool_]:
-        """Say of (n,) paths whether the pattern tells the sequence of the photo."""
-        if self.pattern is None:
-            return np.zeros(len(names), np.bool_)
-        search = re.compile(self.pattern).search
-        return np.array([search(name.rpartition("/")[2]) is not None for name in names], np.bool_)
 
 
 def find_sequences(
@@ -95,7 +86,7 @@ def find_sequences(
         return None
     folder = common_folder(photos)
     names = [name if folder is None else (photos.root / name).relative_to(folder).as_posix() for name in photos.names]
-    is_known = rule.finds(names)
+    is_known = tell_their_sequence(names, rule.pattern)
     taken_at = _taken_at(photos, np.flatnonzero(~is_known), results, decoding_threads(settings.num_workers))
     is_known |= ~np.isnan(taken_at)
     n_known = np.count_nonzero(is_known)
@@ -137,12 +128,6 @@ def _read(photos: PhotoSet, to_read: Mapping[int, str], results: Results, thread
         for (at, seen), time in zip(to_read.items(), times, strict=True)
         if time.source != "unreadable"
     )
-    if n_impossible := sum(time.source == "impossible" for time in times):
-        logger.warning(
-            "%d photos say that they were taken at an impossible time, such as in the future, which counts as none. "
-            "Look whether the clock of a camera was wrong.",
-            n_impossible,
-        )
     return {at: time.taken_at for at, time in zip(to_read, times, strict=True)}
 
 

@@ -78,7 +78,7 @@ def test_validation_photos_make_confidence_true():
 
 def test_accepted_photos_are_mostly_right_and_the_rest_is_not_accepted():
     model, table, truth, pools = made(accept_error=0.1)
-    predictions = model.predict(pools.unlabelled, table.of(pools.unlabelled))
+    predictions = model.predict_parts(pools.unlabelled, [(pools.unlabelled, table.of(pools.unlabelled))])
     decisions = np.array(model.decide(predictions))
     is_accepted = decisions == "accept"
     assert set(decisions) >= {"accept", "review"}
@@ -94,7 +94,9 @@ def test_without_validation_photos_a_hundred_audit_photos_make_confidence_true_a
     raw = model.fitted.probabilities(table.of(pools.audit))
     assert model.calibration.temperature == pytest.approx(fit_temperature(raw, truth[pools.audit]))
     assert (model.thresholds.source, model.thresholds.n_photos) == ("audit", 150)
-    assert "accept" in model.decide(model.predict(pools.unlabelled, table.of(pools.unlabelled)))
+    assert "accept" in model.decide(
+        model.predict_parts(pools.unlabelled, [(pools.unlabelled, table.of(pools.unlabelled))])
+    )
 
 
 def test_fewer_audit_photos_give_neither():
@@ -113,7 +115,7 @@ def test_without_validation_photos_labelled_ones_are_judged_out_of_fold_and_noth
     assert expected_calibration_error(calibrated, truth[others]) < expected_calibration_error(raw, truth[others])
     why = "cannot be told from 1 validation photos" if n_validation else "no validation or audit photos"
     assert why in model.thresholds.why_none
-    assert set(model.decide(model.predict(others, table.of(others)))) == {""}
+    assert set(model.decide(model.predict_parts(others, [(others, table.of(others))]))) == {""}
 
 
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
@@ -193,7 +195,7 @@ def test_predictions_that_come_in_parts_know_their_sequences_and_leave_out_photo
     parts = [(some, table.of(some)) for some in (came[300:], came[:100], came[100:300])]
     found = model.predict_parts(rows, iter(parts), sequences)
     np.testing.assert_array_equal(found.rows, came)
-    expected = model.predict(came, table.of(came))
+    expected = model.predict_parts(came, [(came, table.of(came))])
     np.testing.assert_array_equal(found.class_ids, expected.class_ids)
     of_sequences = found.of_sequences
     np.testing.assert_array_equal(of_sequences.numbers, sequences[came])
