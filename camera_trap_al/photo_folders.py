@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from camera_trap_al.exceptions import DataError
+from camera_trap_al.interchange.other_boxes import OtherBoxes
 from camera_trap_al.interchange.timelapse import FOLDERS_MADE_BY_TIMELAPSE
 from camera_trap_al.pools import UNLABELLED, IndexArray, Pools, Role
 
@@ -108,6 +109,8 @@ class Catalogue:
         (n_rows,) where each photo was taken, "" where that is not known; empty if nobody has looked.
     boxes
         What a detector saw, by row, for photos that it looked at.
+    other_boxes
+        All else that it saw in photos of the unlabelled folder; None if its file was not read at this start.
     """
 
     roots: Mapping[Role, Path]
@@ -117,6 +120,7 @@ class Catalogue:
     sequences: IndexArray | None = None
     sites: Sequence[str] = ()
     boxes: Mapping[int, PhotoBoxes] = field(default_factory=dict)
+    other_boxes: OtherBoxes | None = None
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -1,7 +1,7 @@
 """What a run shows to people and other programs: labels, figures, the exported model, and what it thinks of photos."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from camera_trap_al.deep_learning.network_graph import PhotoNetwork, keep_networ
 from camera_trap_al.exceptions import DataError, RunFileError
 from camera_trap_al.export import export_model
 from camera_trap_al.images import PADDING
+from camera_trap_al.interchange.megadetector import ANIMAL
+from camera_trap_al.interchange.other_boxes import OtherBox, OtherBoxes
 from camera_trap_al.interchange.recognitions import write_recognitions
 from camera_trap_al.pools import IndexArray
 from camera_trap_al.predictions import PREDICTIONS_FILE, RECOGNITIONS_FILE, Predictions, write_predictions
@@ -30,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 NO_ROWS: IndexArray = np.zeros(0, np.int64)
 NO_BOX = (np.nan,) * 4
+OTHER_BOXES = "other boxes"
 
 
 def publish(env: ActiveLearningEnvironment, store: RunStore, seconds: Mapping[str, float] | None = None) -> Progress:
@@ -152,7 +155,13 @@ def _write(
 
 
 def _are_there(store: RunStore, lineage: Mapping[str, Any]) -> bool:
-    return all(store.lineage_of(file) == lineage for file in (PREDICTIONS_FILE, RECOGNITIONS_FILE))
+    # At a start without the detection file, nothing is known of the other boxes: what has them is as good.
+    unknown = set() if OTHER_BOXES in lineage else {OTHER_BOXES}
+    stored = (store.lineage_of(file) for file in (PREDICTIONS_FILE, RECOGNITIONS_FILE))
+    return all(
+        each is not None and {name: value for name, value in each.items() if name not in unknown} == lineage
+        for each in stored
+    )
 
 
 def _lineage_of_pool(env: ActiveLearningEnvironment) -> dict[str, Any]:
@@ -165,9 +174,10 @@ def _lineage_of_pool(env: ActiveLearningEnvironment) -> dict[str, Any]:
 
 def _lineage_of_boxes(env: ActiveLearningEnvironment, rows: IndexArray) -> dict[str, str]:
     """Name the boxes and confidences of a detector that the files repeat; nothing in a run without boxes."""
-    boxes = env.dataset.catalogue.boxes
+    boxes, others = env.dataset.catalogue.boxes, env.dataset.catalogue.other_boxes
     told = [(row, *(seen.box or NO_BOX), seen.surest) for row in rows.tolist() if (seen := boxes.get(row))]
-    return {"boxes": digest(np.array(told, np.float64))} if boxes else {}
+    lineage = {"boxes": digest(np.array(told, np.float64))} if boxes else {}
+    return lineage if others is None else lineage | {OTHER_BOXES: others.digest(rows.tolist())}
 
 
 def _write_table(env: ActiveLearningEnvironment, predictions: Predictions, decided: IndexArray, path: Path) -> None:
@@ -184,7 +194,9 @@ def _write_recognitions(
     photos = (catalogue.paths[row] for row in predictions.rows.tolist())
     seen = ((catalogue.paths[row], catalogue.boxes.get(row)) for row in predictions.rows.tolist())
     found = {photo: (boxes.box, boxes.surest) for photo, boxes in seen if boxes is not None and boxes.box is not None}
+    others = catalogue.other_boxes or OtherBoxes()
     info = {"classifier": f"camera_trap_al {__version__}, {env.config.embedding_arch}"}
+    info |= {"detector": others.detector} if others.detector else {}
     ids, probabilities = predictions.class_ids, predictions.probabilities
     write_recognitions(
         path,
@@ -195,5 +207,22 @@ def _write_recognitions(
         info=info,
         found=found,
         empty=(catalogue.paths[row] for row in decided.tolist()),
-        threshold=float(env.config.detection_threshold) if found else 0.5,
+        others=_others_by_path(env, others, predictions.rows, decided),
+        categories=others.categories,
+        threshold=float(env.config.detection_threshold) if catalogue.boxes else 0.5,
     )
+
+
+def _others_by_path(
+    env: ActiveLearningEnvironment, others: OtherBoxes, predicted: IndexArray, decided: IndexArray
+) -> Callable[[str], Iterable[OtherBox]]:
+    """Find the other boxes of a photo; of one that is taken for empty none of animals, of which none is sure enough."""
+    paths = env.dataset.catalogue.paths
+    rows = {paths[row]: row for row in [*predicted.tolist(), *decided.tolist()] if row in others.texts}
+    empty = {paths[row] for row in decided.tolist()}
+
+    def of_photo(photo: str) -> Iterable[OtherBox]:
+        boxes = others.boxes(rows[photo]) if photo in rows else []
+        return (each for each in boxes if photo not in empty or each[0] != ANIMAL)
+
+    return of_photo

@@ -187,7 +187,7 @@ def test_predict_says_when_it_looks_at_what_the_model_has_not_learnt_from(
 
 def found_in(photos: Path, file: Path, threshold: float = 0.2) -> dict[str, PhotoBoxes]:
     catalogue = new_catalogue(scan_data_folders(photos / "train", photos / "unlabelled", None))
-    found = find_boxes(catalogue, read_detections(file), threshold)
+    found, _ = find_boxes(catalogue, read_detections(file), threshold)
     assert list(found) == sorted(found)
     return {catalogue.paths[row]: seen for row, seen in found.items()}
 
@@ -283,11 +283,11 @@ def test_a_file_that_may_be_of_either_of_two_folders_is_refused(photos: Path, tm
     entries = [detected(f"{name}/{number}.png", 0.9) for name in COLOURS for number in range(3)]
     with pytest.raises(DataError, match=r"may be of a photo in .*train or in .*validation"):
         find_boxes(catalogue, read_detections(write_file(tmp_path / "found.json", *entries)), 0.2)
-    found = find_boxes(catalogue, read_detections(write_file(photos / "validation" / "found.json", *entries)), 0.2)
+    found, _ = find_boxes(catalogue, read_detections(write_file(photos / "validation" / "found.json", *entries)), 0.2)
     assert {catalogue.pools.roles[row] for row in found} == {Role.VALIDATION}
     for entry in entries:
         entry["file"] = f"C:\\photos\\train\\{entry['file']}"
-    found = find_boxes(catalogue, read_detections(write_file(tmp_path / "found.json", *entries)), 0.2)
+    found, _ = find_boxes(catalogue, read_detections(write_file(tmp_path / "found.json", *entries)), 0.2)
     assert {catalogue.pools.roles[row] for row in found} == {Role.TRAIN}
 
 

@@ -12,6 +12,7 @@ from camera_trap_al import box_table
 from camera_trap_al.exceptions import DataError
 from camera_trap_al.interchange.megadetector import DetectedPhoto, DetectionFile, choose_detections, read_detections
 from camera_trap_al.interchange.megadetector_paths import MatchedDetections, PathChange, match_detections
+from camera_trap_al.interchange.other_boxes import OtherBoxes, as_text
 from camera_trap_al.logs import stage
 from camera_trap_al.photo_folders import Catalogue, PhotoBoxes
 from camera_trap_al.pools import Role
@@ -33,7 +34,7 @@ def with_boxes(store: RunStore, catalogue: Catalogue) -> Catalogue:
         If the file cannot be read, or is of none of the photos.
     """
     file = store.config.path_of("detections")
-    found = _found_earlier(store) if file is None else _found_now(store, catalogue, file)
+    found, others = (_found_earlier(store), None) if file is None else _found_now(store, catalogue, file)
     config = store.config
     if file is None and not found and config.detections_empty is not None:
         logger.warning("detections_empty=%r has no effect without detections.", config.detections_empty)
@@ -45,17 +46,18 @@ def with_boxes(store: RunStore, catalogue: Catalogue) -> Catalogue:
         is_empty &= catalogue.pools.roles == Role.UNLABELLED
         n_empty = np.count_nonzero(is_empty)
         logger.info("%d unlabelled photos without a box are taken for %r", n_empty, config.detections_empty)
-    return replace(catalogue, boxes=found, pools=replace(catalogue.pools, is_empty=is_empty))
+    pools = replace(catalogue.pools, is_empty=is_empty)
+    return replace(catalogue, boxes=found, other_boxes=others, pools=pools)
 
 
-def _found_now(store: RunStore, catalogue: Catalogue, file: Path) -> dict[int, PhotoBoxes]:
+def _found_now(store: RunStore, catalogue: Catalogue, file: Path) -> tuple[dict[int, PhotoBoxes], OtherBoxes]:
     threshold = store.config.detection_threshold
     with stage(logger, f"Reading the detections in {file.name}", "reading detections"):
-        found = find_boxes(catalogue, read_detections(file), threshold)
+        found, others = find_boxes(catalogue, read_detections(file), threshold)
     with store.transaction() as db:
         box_table.store_boxes(db, found)
     store.remember(THRESHOLD, threshold)
-    return found
+    return found, others
 
 
 def _found_earlier(store: RunStore) -> dict[int, PhotoBoxes]:
@@ -75,7 +77,7 @@ def _found_earlier(store: RunStore) -> dict[int, PhotoBoxes]:
     return found
 
 
-def find_boxes(catalogue: Catalogue, file: DetectionFile, threshold: float) -> dict[int, PhotoBoxes]:
+def find_boxes(catalogue: Catalogue, file: DetectionFile, threshold: float) -> tuple[dict[int, PhotoBoxes], OtherBoxes]:
     """Find the animals of each photo that a detection file lists and that its detector could read.
 
     Parameters
@@ -89,7 +91,7 @@ def find_boxes(catalogue: Catalogue, file: DetectionFile, threshold: float) -> d
 
     Returns
     -------
-    By row, ascending.
+    What counts of each photo, by row, ascending; and all other boxes of photos of the unlabelled folder.
 
     Raises
     ------
@@ -102,12 +104,18 @@ def find_boxes(catalogue: Catalogue, file: DetectionFile, threshold: float) -> d
     matches = {role: _matched(catalogue, file, role) for role in catalogue.roots}
     used = {each for matched in matches.values() for each in _claimed(matched)}
     found: dict[int, PhotoBoxes] = {}
+    others: dict[int, str] = {}
     for row, photo in _entries(catalogue, file, matches).items():
+        if photo.failure:
+            continue
         seen = choose_detections(photo.detections, animals, 0.0)
         n_boxes = sum(each.confidence >= threshold for each in seen)
         # Of a photo with detections that cannot be used, it is not known that it is empty.
-        if not photo.failure and (n_boxes or photo.file not in in_doubt):
+        if n_boxes or photo.file not in in_doubt:
             found[row] = PhotoBoxes(seen[0].box if n_boxes else None, n_boxes, seen[0].confidence if seen else 0.0)
+        further = [each for each in photo.detections if not n_boxes or each is not seen[0]]
+        if further and catalogue.pools.roles[row] == Role.UNLABELLED:
+            others[row] = as_text(file, further)
     if not used:
         listed = file.photos[0].file if file.photos else "nothing"
         raise DataError(
@@ -117,7 +125,7 @@ def find_boxes(catalogue: Catalogue, file: DetectionFile, threshold: float) -> d
             file.path,
         )
     _tell(catalogue, file, found, used)
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items())), OtherBoxes.of(file, others)
 
 
 def _matched(catalogue: Catalogue, file: DetectionFile, role: Role) -> MatchedDetections:

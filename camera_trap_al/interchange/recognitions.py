@@ -18,7 +18,7 @@ file in the local encoding of Windows.
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from camera_trap_al.files import written_aside
 from camera_trap_al.interchange.megadetector import ANIMAL, Detection, DetectionFile, format_version
+from camera_trap_al.interchange.other_boxes import OtherBox
 
 __all__ = ["add_classifications", "write_recognitions"]
 
@@ -42,6 +43,11 @@ Classifications = list[tuple[str, float]]
 Rows = NDArray[Any] | Iterable[NDArray[Any]]
 
 
+def nothing_else(_: str) -> Iterable[OtherBox]:
+    """Know of no other boxes."""
+    return ()
+
+
 def write_recognitions(
     path: Path,
     photos: Iterable[str],
@@ -53,13 +59,15 @@ def write_recognitions(
     unreadable: Iterable[tuple[str, str]] = (),
     found: Mapping[str, tuple[Sequence[float], float]] = NOTHING_FOUND,
     empty: Iterable[str] = (),
+    others: Callable[[str], Iterable[OtherBox]] = nothing_else,
+    categories: Sequence[str] = (),
     threshold: float = 0.5,
 ) -> None:
     """Write what the model thinks of whole photos, or of an animal in each.
 
     Each photo has one detection, an animal that fills it, or the one that a detector found, with the classes that it
-    may be of. The file is written whole or not at all, a photo a line; photos and rows are taken one by one as they are
-    written.
+    may be of; others that are known of stand behind it. The file is written whole or not at all, a photo a line; photos
+    and rows are taken one by one as they are written.
 
     Parameters
     ----------
@@ -80,7 +88,11 @@ def write_recognitions(
     found
         Box and confidence of the animal of photos that a detector found one in, by path.
     empty
-        Photos that a detector found nothing in; they have no detection.
+        Photos that a detector found no animal in; the model thinks nothing of them.
+    others
+        Gives further boxes of a photo by its path: the name of what a detector saw there, its confidence and its box.
+    categories
+        Names of what else than animals is among them.
     threshold
         Confidence from which on a detector's animals count, 0 to 1.
 
@@ -91,7 +103,8 @@ def write_recognitions(
     RunFileError
         If the file cannot be written.
     """
-    labels = _labels(classes, [ANIMAL])
+    detected = {name: str(number) for number, name in enumerate((ANIMAL, *categories), start=1)}
+    labels = _labels(classes, detected)
     content = {
         "info": {
             "detector": "that of the detections given" if found else "none: whole photos",
@@ -103,12 +116,17 @@ def write_recognitions(
             },
             "classifier_metadata": {"typical_classification_threshold": TYPICAL_THRESHOLD},
         },
-        "detection_categories": {"1": ANIMAL},
+        "detection_categories": {category: name for name, category in detected.items()},
         "classification_categories": {str(class_id): label for class_id, label in enumerate(labels)},
         "images": [],
     }
     ids = list(content["classification_categories"])
-    _write(path, content, _entries(photos, ids, class_ids, probabilities, unreadable, found, empty))
+
+    def beside(photo: str) -> list[dict[str, Any]]:
+        return [_detection(detected[name], confidence, box) for name, confidence, box in others(photo)]
+
+    entries = _entries(photos, ids, class_ids, probabilities, unreadable, found, empty, beside)
+    _write(path, content, entries)
 
 
 def _entries(
@@ -119,16 +137,21 @@ def _entries(
     unreadable: Iterable[tuple[str, str]],
     found: Mapping[str, tuple[Sequence[float], float]],
     empty: Iterable[str],
+    beside: Callable[[str], list[dict[str, Any]]],
 ) -> Iterator[dict[str, Any]]:
     for photo, own_ids, own_probabilities in zip(photos, class_ids, probabilities, strict=True):
         classifications = _ranked(ids, own_ids, own_probabilities)
         box, confidence = found.get(photo, (WHOLE_PHOTO, 1.0))
-        detection = {"category": "1", "conf": confidence, "bbox": list(box), "classifications": classifications}
-        yield {"file": photo, "detections": [detection]}
+        detection = _detection("1", confidence, box) | {"classifications": classifications}
+        yield {"file": photo, "detections": [detection, *beside(photo)]}
     for photo in empty:
-        yield {"file": photo, "detections": []}
+        yield {"file": photo, "detections": beside(photo)}
     for photo, reason in unreadable:
         yield {"file": photo, "failure": reason}
+
+
+def _detection(category: str, confidence: float, box: Sequence[float]) -> dict[str, Any]:
+    return {"category": category, "conf": confidence, "bbox": list(box)}
 
 
 def add_classifications(

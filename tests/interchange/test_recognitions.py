@@ -150,6 +150,33 @@ def test_photos_that_could_not_be_read_are_told_with_the_reason(write):
     ]
 
 
+def test_other_boxes_stand_behind_the_one_that_was_classified(write):
+    person, deer = ("person", 0.95, (0.1, 0.2, 0.3, 0.4)), ("animal", 0.25, (0.5, 0.5, 0.5, 0.5))
+    others = {"top.jpg": [person, deer], "empty/1.jpg": [person]}
+    content = write(
+        found={"top.jpg": ((0.0, 0.0, 0.25, 0.5), 0.5)},
+        empty=["empty/1.jpg", "empty/2.jpg"],
+        others=lambda photo: others.get(photo, ()),
+        categories=("person", "vehicle"),
+    )
+    assert content["detection_categories"] == {"1": "animal", "2": "person", "3": "vehicle"}
+    detections = {image["file"]: image["detections"] for image in content["images"]}
+    assert [each.pop("classifications") for each in detections["top.jpg"][:1]] == [[["0", 0.7], ["1", 0.3]]]
+    as_written = {"category": "2", "conf": 0.95, "bbox": [0.1, 0.2, 0.3, 0.4]}
+    assert detections["top.jpg"] == [
+        {"category": "1", "conf": 0.5, "bbox": [0.0, 0.0, 0.25, 0.5]},
+        as_written,
+        {"category": "1", "conf": 0.25, "bbox": [0.5, 0.5, 0.5, 0.5]},
+    ]
+    assert (detections["empty/1.jpg"], detections["empty/2.jpg"]) == ([as_written], [])
+    assert [len(detections[photo]) for photo in PHOTOS[1:]] == [1, 1, 1]
+
+
+def test_a_class_is_not_called_as_another_category_either(write):
+    content = write(["a.jpg"], ["Person", "deer"], [[0, 1]], [[0.5, 0.5]], categories=("person",))
+    assert list(content["classification_categories"].values()) == ["Person (class)", "deer"]
+
+
 def test_without_photos_the_file_is_valid_too(write):
     assert write([], class_ids=np.zeros((0, 2), int), probabilities=np.zeros((0, 2)))["images"] == []
 

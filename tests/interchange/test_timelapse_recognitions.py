@@ -185,6 +185,25 @@ def test_a_photo_that_could_not_be_read_is_shown_as_empty_and_does_no_harm(tmp_p
         assert shown == {"top.jpg": ["deer 1.00(1.00)"], "site/a/IMG_1.JPG": ["Empty 0.00"]}
 
 
+def test_timelapse_shows_other_boxes_beside_the_one_that_was_classified(tmp_path, import_content):
+    others = {"top.jpg": [("person", 0.95, (0.1, 0.1, 0.2, 0.2)), ("animal", 0.01, (0.1, 0.1, 0.2, 0.2))]}
+    write_recognitions(
+        tmp_path / "r.json",
+        ["top.jpg"],
+        ["deer"],
+        [[0]],
+        [[0.8]],
+        info={},
+        found={"top.jpg": ((0.5, 0.5, 0.25, 0.25), 0.9)},
+        others=lambda photo: others.get(photo, ()),
+        categories=("person", "vehicle"),
+        threshold=0.2,
+    )
+    result, shown = import_content.path(tmp_path / "r.json")
+    assert result == ("", [], 0)
+    assert shown == {"top.jpg": ["deer 0.80(0.90)", "person 0.95"]}
+
+
 def test_timelapse_shows_what_the_model_thinks_of_each_detection(tmp_path, import_content):
     found = recognitions(detection(0.9), detection(0.04) | {"classifications": None}, file=PHOTOS[-1])
     found["images"].append({"file": "site\\a\\IMG_2.JPG", "detections": [detection(0.3, ("1", 0.99))]})
