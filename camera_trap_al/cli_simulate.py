@@ -38,6 +38,8 @@ OF_A_RUN = (
     "classifier",
     "classifier_params",
     "class_weight",
+    "detections",
+    "detection_threshold",
     "num_workers",
     "device",
 )

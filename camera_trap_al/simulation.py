@@ -43,9 +43,8 @@ WITHOUT_EFFECT = {
     *("validate_model", "use_checkpoints", "rebuild", "refit", "audit_fraction", "stop_when", "target_accuracy"),
     *("embedding_finetuning_period", "embedding_finetuning_lr", "embedding_finetuning_weight_decay"),
     *("embedding_finetuning_num_epochs", "embedding_finetuning_loader_type", "finetuning_gate", "predict_pool"),
-    *("request_rows", "initial_labels", "new_classes", "validation_split"),
+    *("request_rows", "initial_labels", "new_classes", "validation_split", "detections_empty"),
 }
-OF_BOXES = {"detections", "detection_threshold", "detections_empty"}
 
 
 def simulate(
@@ -98,7 +97,8 @@ def simulate(
     output_dir
         Folder for ``curves.csv``, ``summary.csv`` and ``learning_curves.png``; None writes nothing.
     **settings
-        Any of the other settings of `run_active_learning`, such as `active_batch`, `embedding_arch` and `classifier`.
+        Any of the other settings of `run_active_learning`, such as `active_batch`, `embedding_arch`, `classifier` and
+        `detections`.
 
     Returns
     -------
@@ -117,6 +117,8 @@ def simulate(
     """
     named = _named(strategies)
     config = _config(named, seeds, max_labels, initial_per_class, candidate_shares, metric, settings)
+    if embeddings is not None and config.detections is not None:
+        raise ConfigError("detections has no effect on embeddings that are given: leave one of the two out.")
     embeddings = None if embeddings is None else np.asarray(embeddings, np.float32)
     photos = SimulationPhotos.prepare(data, truth, replace(config, seed=int(seeds[0])), embeddings)
     arms = {(YARDSTICK, 1.0): None, **{(name, part): None for name in named for part in candidate_shares}}
@@ -230,8 +232,6 @@ def _setting_problems(settings: Mapping[str, Any]) -> Iterator[str]:
     for name in settings:
         if name in NOT_SETTINGS:
             yield f"{name} is no setting of a simulation: use {NOT_SETTINGS[name]}."
-        elif name in OF_BOXES:
-            yield f"{name} is no setting of a simulation, which looks at whole photos: cut the animals out first."
         elif name in WITHOUT_EFFECT:
             yield f"{name} is no setting of a simulation, since it would have no effect: leave it out."
         elif name not in _setting_names():

@@ -14,9 +14,12 @@ from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningE
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.embedder import Embedder
 from camera_trap_al.deep_learning.precision import Precision
+from camera_trap_al.deep_learning.run_boxes import find_boxes
 from camera_trap_al.deep_learning.run_sequences import find_sequences, read_photo_times
 from camera_trap_al.exceptions import ConfigError, DataError
+from camera_trap_al.interchange.megadetector import read_detections
 from camera_trap_al.labelling.sources import KnownLabels
+from camera_trap_al.photo_folders import Catalogue, new_catalogue, scan_data_folders
 from camera_trap_al.pools import FloatArray, IndexArray, Role
 from camera_trap_al.query import Answer, Query
 
@@ -95,17 +98,18 @@ class SimulationPhotos:
         Raises
         ------
         DataError
-            If the folders cannot be used.
+            If the folders, or the detections, cannot be used.
         LabelFileError
             If labels are missing or unknown: all of them are listed.
         ConfigError
             If `embeddings` has another number of rows.
         """
-        folders = _folders_of(Path(data).expanduser().absolute())
-        dataset = ExtendedImageFolder.from_folders(
-            *folders, num_workers=config.num_workers, image_cache="memory", image_cache_gb=config.image_cache_gb
+        train, unlabelled, validation = _folders_of(Path(data).expanduser().absolute())
+        catalogue = _with_boxes(new_catalogue(scan_data_folders(train, unlabelled, validation)), config)
+        dataset = ExtendedImageFolder(
+            catalogue, num_workers=config.num_workers, image_cache="memory", image_cache_gb=config.image_cache_gb
         )
-        catalogue, every = dataset.catalogue, np.arange(len(dataset))
+        every = np.arange(len(dataset))
         taken_at = np.full(len(dataset), np.nan)
         for row, time in read_photo_times(catalogue, config, every).items():
             taken_at[row] = np.nan if time.taken_at is None else time.taken_at
@@ -164,6 +168,14 @@ def _folders_of(data: Path) -> list[Path]:
             data,
         )
     return folders
+
+
+def _with_boxes(catalogue: Catalogue, config: RunConfig) -> Catalogue:
+    """Enter what a detector saw, as a run does."""
+    file = config.path_of("detections")
+    if file is None:
+        return catalogue
+    return replace(catalogue, boxes=find_boxes(catalogue, read_detections(file), config.detection_threshold)[0])
 
 
 def _all_targets(dataset: ExtendedImageFolder, truth: str | PathLike[str] | Mapping[str, str]) -> IndexArray:

@@ -1,4 +1,5 @@
 import csv
+import json
 import subprocess
 import sys
 from inspect import signature
@@ -246,6 +247,49 @@ def test_strategies_that_would_be_taken_for_each_other_are_refused(strategies, p
         simulate("nowhere", {}, strategies)
 
 
+def write_found(folder, path, box):
+    """One animal in every photo, by the path relative to the folder of all."""
+    entries = [
+        {"file": file.relative_to(folder).as_posix(), "detections": [{"category": "1", "conf": 0.5, "bbox": box}]}
+        for file in sorted(folder.rglob("*.png"))
+    ]
+    path.write_text(json.dumps({"detection_categories": {"1": "animal"}, "images": entries}), encoding="utf-8")
+    return path
+
+
+def test_a_simulation_looks_at_the_animals_that_a_detector_found(tmp_path):
+    """The reference is the same simulation of photos that show nothing but what is in the boxes."""
+    rng, lines = np.random.default_rng(2), []
+    for kind, n in (("train", 4), ("validation", 4), ("unlabelled", 8)):
+        for species, name in enumerate(CLASSES):
+            for number in range(n):
+                folder = "site" if kind == "unlabelled" else name
+                animal = np.full((32, 32, 3), np.clip(110 + 25 * species + rng.normal(0, 25, 3), 0, 255), np.uint8)
+                around = rng.integers(0, 256, (128, 128, 3), np.uint8)
+                around[48:80, 48:80] = animal
+                for place, pixels in (("cut", animal), ("whole", around)):
+                    path = tmp_path / place / kind / folder / f"{name}{number}.png"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(pixels).save(path)
+                if kind == "unlabelled":
+                    lines.append((f"{name}{number}.png", "site", name))
+    truth = {f"site/{file}": name for file, _, name in lines}
+    # With a tenth added on each side, the square that is cut out is still within the animal.
+    found = write_found(tmp_path / "whole", tmp_path / "found.json", [0.425, 0.425, 0.15, 0.15])
+    settings = {**SMALL, "embedding_train_num_epochs": 0, "strategies": ["margin"], "seeds": [0]}
+    cut = simulate(tmp_path / "cut", truth, **settings)
+    with_boxes = simulate(tmp_path / "whole", truth, **settings, detections=found, detection_threshold=0.5)
+    whole = simulate(tmp_path / "whole", truth, **settings, detections=found, detection_threshold=0.6)
+    assert curve(with_boxes, "margin", 0) == curve(cut, "margin", 0)
+    assert curve(whole, "margin", 0) != curve(cut, "margin", 0)
+
+
+def test_detections_do_not_go_with_embeddings_that_are_given(folder, embeddings, tmp_path):
+    found = write_found(folder, tmp_path / "found.json", [0.25, 0.25, 0.5, 0.5])
+    with pytest.raises(ConfigError, match="detections has no effect on embeddings that are given"):
+        simulate(folder, folder / "truth.csv", **SMALL, embeddings=embeddings, detections=found)
+
+
 def test_every_bad_argument_is_listed():
     with pytest.raises(ConfigError) as error:
         simulate(
@@ -261,7 +305,7 @@ def test_every_bad_argument_is_listed():
             embedding_arch="resnet_18",
             feat_dim=0,
             validate_model=False,
-            detections="found.json",
+            detections_empty="empty",
         )
     listed = "\n".join(error.value.problems)
     for part in (
@@ -276,7 +320,7 @@ def test_every_bad_argument_is_listed():
         "embedding_arch",
         "feat_dim must be",
         "validate_model is no setting of a simulation, since it would have no effect",
-        "detections is no setting of a simulation, which looks at whole photos",
+        "detections_empty is no setting of a simulation, since it would have no effect",
     ):
         assert part in listed
 

@@ -47,7 +47,7 @@ def test_a_file_may_not_say_which_detector_made_it(tmp_path: Path, info: Any) ->
 @given(st.lists(st.tuples(share, st.tuples(share, share, share, share)), max_size=4))
 def test_numbers_stay_as_they_are_to_the_last_digit(drawn: list[tuple[float, tuple[float, ...]]]) -> None:
     file = DetectionFile(Path("md.json"), {}, {"1": "person"}, (), (), 0)
-    text = as_text(file, [Detection(0, place, "1", sure, box) for place, (sure, box) in enumerate(drawn)])  # type: ignore[arg-type]
+    text = as_text(file, [Detection(0, place, "1", sure, box) for place, (sure, box) in enumerate(drawn)])
     assert [(sure, box) for _, sure, box in OtherBoxes(texts={0: text}).boxes(0)] == drawn
 
 
