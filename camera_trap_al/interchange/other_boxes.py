@@ -23,7 +23,7 @@ class OtherBoxes:
     categories
         Names of what it can see besides animals, in the order of its file.
     texts
-        By row, what `as_text` made of the boxes: of a million photos, a fifth of the memory of the boxes themselves.
+        By row, what `as_text` made of the boxes: a third of the memory that the boxes themselves take.
     """
 
     detector: str = ""
