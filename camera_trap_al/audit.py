@@ -99,9 +99,9 @@ def draw_audit(
 ) -> NDArray[np.float64]:
     """Reserve photos for the audit, whole groups at a time, so that no photo of a burst is learnt and tested.
 
-    Photos of a large group are drawn one by one. A group of more than 50 photos is a site or a card and no burst; a
-    known burst that holds more than a tenth of all photos would leave too few; and of groups that may be bursts or not,
-    fewer than ten in the audit could not tell how far it is off by chance.
+    Photos of a large group are drawn one by one. A group that may be a burst or not is none if it holds more than 50
+    photos, but a site or a card, and fewer than ten of them in the audit could not tell how far it is off by chance. A
+    known burst is large only if it holds more than a tenth of all photos: it would leave too few.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def draw_audit(
     _, of_photo, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     longest = np.full(len(groups), min(n_wanted // FEWEST_GROUPS, LONGEST_SEQUENCE))
     if is_sequence is not None:
-        longest[is_sequence] = min(len(groups) // FEWEST_GROUPS, LONGEST_SEQUENCE)
+        longest[is_sequence] = len(groups) // FEWEST_GROUPS
     is_alone = sizes[of_photo] > longest
     units = np.where(is_alone, len(sizes) + np.arange(len(groups)), of_photo)
     _, of_photo, sizes = np.unique(units, return_inverse=True, return_counts=True)

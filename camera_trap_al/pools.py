@@ -180,7 +180,7 @@ class Pools:
     @property
     def validation(self) -> IndexArray:
         """Labelled rows that only ever measure the model, ascending, but those of the audit."""
-        return self._rows(((self.roles == Role.VALIDATION) | self.is_held_out) & (self.targets != UNLABELLED))
+        return self._rows(self.measures & ~self.is_audit & (self.targets != UNLABELLED))
 
     @property
     def answered(self) -> IndexArray:

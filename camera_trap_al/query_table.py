@@ -165,7 +165,7 @@ def check_something_is_labelled(db: sqlite3.Connection, source: str) -> None:
     LabelFileError
         If no labelled photo is left to learn from.
     """
-    labelled = "SELECT 1 FROM photos WHERE role != ? AND class_id IS NOT NULL AND audit_lot IS NULL LIMIT 1"
+    labelled = "SELECT 1 FROM photos WHERE role != ? AND class_id IS NOT NULL AND audit_lot IS NULL AND NOT is_held_out"
     if not db.execute(labelled, (Role.VALIDATION,)).fetchone():
         advice = "Give one photo a species, or take back one of the corrections."
         fault = LabelFault(

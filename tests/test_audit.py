@@ -198,5 +198,8 @@ def test_known_bursts_are_reserved_whole_unless_one_holds_a_tenth_of_the_photos(
     lots = draw_audit(groups, 0.1, np.random.default_rng(1), is_sequence=known)
     reserved = groups[~np.isnan(lots)]
     assert np.unique(reserved, return_counts=True)[1].tolist() == [10] * 4
+    long_ones = np.repeat(np.arange(20), 60)  # longer than what may be a site, and still bursts
+    lots = draw_audit(long_ones, 0.1, np.random.default_rng(1), is_sequence=np.ones(1200, np.bool_))
+    assert np.unique(long_ones[~np.isnan(lots)], return_counts=True)[1].tolist() == [60] * 2
     lots = draw_audit(np.repeat([0, 1], 20), 0.1, np.random.default_rng(1), is_sequence=known[:40])
     assert np.count_nonzero(~np.isnan(lots)) <= 5, "not one of two bursts whole"

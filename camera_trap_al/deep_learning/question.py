@@ -2,24 +2,21 @@
 
 import logging
 import sys
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from camera_trap_al.active_learning_methods.base import PoolView, ScoreSampling
 from camera_trap_al.active_learning_methods.one_per_sequence import choose_one_per_sequence
-from camera_trap_al.audit import audit_photos_of_round, draw_audit
+from camera_trap_al.audit import audit_photos_of_round
 from camera_trap_al.config import RunConfig
-from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder, times_before
-from camera_trap_al.photo_folders import Catalogue, groups_of
-from camera_trap_al.photo_table import AUDIT_DRAWN_FROM
+from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.pools import UNLABELLED, IndexArray, Role
 from camera_trap_al.query import Reasons
 from camera_trap_al.run_store import RunStore
 from camera_trap_al.sequences import one_each
 
-__all__ = ["Questions", "reserve_audit"]
+__all__ = ["Questions"]
 
 logger = logging.getLogger(__name__)
 
@@ -27,33 +24,6 @@ ROUNDS_TO_WAIT = 5  # before a skipped photo may be asked about again
 STOP_SET_SIZE = 2_000  # as Bloodgood & Vijay-Shanker (2009) recommend
 NAMED = 3  # photos in a message
 SPARE_AUDIT_ROWS = 10  # read ahead, in case that some cannot be read
-
-
-def reserve_audit(store: RunStore, catalogue: Catalogue) -> Catalogue:
-    """Reserve photos for the audit: at the beginning from all unlabelled ones, later from those that were added.
-
-    A run that began without an audit goes on without one: what its strategy has left over is no random sample.
-    """
-    drawn_from, fraction = store.recall(AUDIT_DRAWN_FROM), store.config.audit_share
-    if not fraction or (drawn_from is None and store.has_begun()) or drawn_from == len(catalogue):
-        return catalogue
-    rows = catalogue.pools.to_ask
-    rows = rows[rows >= (drawn_from or 0)]
-    numbers = catalogue.pools.audit_groups(np.flatnonzero(catalogue.pools.is_audit))
-    lots = draw_audit(
-        groups_of(catalogue, rows),
-        fraction,
-        store.config.generator("audit", drawn_from or 0),
-        at_least=int(drawn_from is None),
-        first_number=int(numbers.max(initial=-1)) + 1,
-        is_sequence=None if catalogue.sequences is None else catalogue.sequences[rows] >= 0,
-    )
-    reserved = ~np.isnan(lots)
-    store.reserve_for_audit(dict(zip(rows[reserved].tolist(), lots[reserved].tolist(), strict=True)))
-    if reserved.any():
-        logger.info("Audit: %d photos drawn at random measure the model and are never learnt from", reserved.sum())
-    drawn = store.catalogue(catalogue.roots).pools.audit_lots
-    return replace(catalogue, pools=replace(catalogue.pools, audit_lots=drawn))
 
 
 class Questions:
@@ -69,16 +39,17 @@ class Questions:
     Attributes
     ----------
     lots
-        (n_rows,) a random number for each photo, the same however many others come later: candidates are the rows with
-        the lowest.
+        (n_rows,) a random number for each photo or, where bursts count, for each burst; the same however many others
+        come later: candidates are the rows with the lowest.
     """
 
     def __init__(self, dataset: ExtendedImageFolder, config: RunConfig) -> None:
-        self.lots = config.generator("candidates", 0).random(len(dataset))
+        self.lots = self._lots_of_photos = config.generator("candidates", 0).random(len(dataset))
         self._sequences = None if config.group_by == "image" else dataset.catalogue.sequences
         if self._sequences is not None:
             numbers = one_each(self._sequences)
-            _, self._first_rows, self._numbers = np.unique(numbers, return_index=True, return_inverse=True)
+            _, first_rows, self._numbers = np.unique(numbers, return_index=True, return_inverse=True)
+            self.lots = self._lots_of_photos[first_rows][self._numbers]
         self._dataset = dataset
         self._config = config
         self._strategy = config.strategy
@@ -91,20 +62,21 @@ class Questions:
 
     @property
     def candidates(self) -> IndexArray:
-        """Rows that the strategy may choose from, ascending: whole sequences, first of those without a label."""
+        """Rows that the strategy may choose from, ascending: whole sequences, unless these are fewer than a batch."""
         candidates, at_most = self._dataset.pools.candidates, self._config.candidate_pool
-        if self._sequences is not None:
-            whole = candidates(self._lots_of_sequences(), at_most, self._skipped)
-            if at_most is None or len(whole) >= self._config.active_batch:
-                return whole
-        return candidates(self.lots, at_most, self._skipped)
+        if self._sequences is None:
+            return candidates(self.lots, at_most, self._skipped)
+        comes_last = self._has_label()
+        whole = candidates(self.lots + comes_last, at_most, self._skipped)
+        if at_most is None or len(np.unique(self._numbers[whole])) >= self._config.active_batch:
+            return whole
+        return candidates(self._lots_of_photos + comes_last, at_most, self._skipped)
 
-    def _lots_of_sequences(self) -> NDArray[np.float64]:
-        """(n_rows,) the lot of the first photo of each sequence, and 1 more for sequences that have a label."""
-        has_label = np.zeros(len(self._first_rows), np.bool_)
+    def _has_label(self) -> NDArray[np.bool_]:
+        """(n_rows,) whether a photo is of a sequence that has a label."""
+        has_label = np.zeros(self._numbers.max(initial=-1) + 1, np.bool_)
         has_label[self._numbers[self._dataset.pools.labelled]] = True
-        lots: NDArray[np.float64] = (self.lots[self._first_rows] + has_label)[self._numbers]
-        return lots
+        return has_label[self._numbers]
 
     @property
     def to_read(self) -> tuple[IndexArray, IndexArray, IndexArray]:
@@ -122,12 +94,12 @@ class Questions:
 
     @property
     def stop_set(self) -> IndexArray:
-        """At most 2,000 rows of the unlabelled folder, drawn by lot, labelled by now or not; always the same ones."""
+        """At most 2,000 rows that are or were candidates, by their lots, labelled by now or not; always the same."""
         pools = self._dataset.pools
         rows = np.flatnonzero(
-            (pools.roles == Role.UNLABELLED) & ~pools.is_audit & ~pools.is_set_aside & ~pools.is_empty
+            (pools.roles == Role.UNLABELLED) & ~pools.measures & ~pools.is_set_aside & ~pools.is_empty
         )
-        return np.sort(rows[np.argsort(self.lots[rows])[:STOP_SET_SIZE]])
+        return np.sort(rows[np.argsort(self.lots[rows], kind="stable")[:STOP_SET_SIZE]])
 
     @property
     def n_answers_left(self) -> int:
@@ -136,9 +108,11 @@ class Questions:
         return sys.maxsize if self._config.max_labels is None else max(0, self._config.max_labels - n_answers)
 
     def why_finished(self) -> str | None:
-        """Say why there is nothing more to ask: "everything is labelled", "max_labels is reached", or None."""
-        if not len(self._dataset.pools.to_ask):
-            return "everything is labelled"
+        """Say why there is nothing more to ask, such as that everything is labelled; None if there is."""
+        pools = self._dataset.pools
+        if not len(pools.to_ask):
+            is_all = not len(pools.unlabelled) and not len(pools.decided_empty)
+            return "everything is labelled" if is_all else "every photo that may be asked about is labelled"
         return None if self.n_answers_left else "max_labels is reached"
 
     def choose(self, view: PoolView, round_number: int) -> IndexArray:
@@ -151,7 +125,7 @@ class Questions:
         """
         n = min(self._config.active_batch, self.n_answers_left)
         n_audit = audit_photos_of_round(self._config.audit_share, n, round_number)
-        audit = self._audit_of_round(n_audit, n - len(view.unlabelled))
+        audit = self._audit_to_come()[: max(n_audit, n - len(view.unlabelled))]
         if len(audit) and not (n > len(audit) and len(view.unlabelled)):
             return audit
         rng = self._config.generator("query", round_number)
@@ -173,13 +147,6 @@ class Questions:
                 len(several),
                 named,
             )
-
-    def _audit_of_round(self, n: int, at_least: int) -> IndexArray:
-        """Rows of the audit to ask about: n of them, of as many sequences, and `at_least` as long as there are any."""
-        rows = self._audit_to_come()
-        if self._sequences is not None:
-            rows = rows[np.argsort(times_before(self._numbers[rows]), kind="stable")]
-        return rows[: max(n, at_least)]
 
     def reasons(self, rows: IndexArray, view: PoolView) -> Reasons:
         """Say what strategy and model think of rows to be asked about; nothing of those that are no candidates."""

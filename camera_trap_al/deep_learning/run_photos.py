@@ -7,7 +7,7 @@ from pathlib import Path
 
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.held_out import hold_out_for_validation, warn_of_shared_sequences
-from camera_trap_al.deep_learning.question import reserve_audit
+from camera_trap_al.deep_learning.run_audit import reserve_audit
 from camera_trap_al.deep_learning.run_boxes import with_boxes
 from camera_trap_al.deep_learning.run_sequences import with_sequences
 from camera_trap_al.exceptions import DataError

@@ -1,7 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from camera_trap_al.deep_learning import question
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
+from camera_trap_al.deep_learning.question import Questions
 from camera_trap_al.pools import UNLABELLED
 
 AUDIT = {9: 0.8, 12: 1.2, 14: 2.5}  # of the unlabelled rows 9 to 14
@@ -107,3 +111,59 @@ def test_the_stop_set_is_the_same_whatever_gets_a_label(learnt):
     before = environment.questions.stop_set.tolist()
     environment.dataset.relabel([10], [1])
     assert environment.questions.stop_set.tolist() == before == [10, 11, 13]
+
+
+def in_bursts(environment, **bursts):
+    """The same run with bursts, by the rows of each."""
+    sequences = np.full(len(environment.dataset), -1)
+    for number, rows in enumerate(bursts.values()):
+        sequences[rows] = number
+    dataset = environment.dataset
+    dataset.catalogue = replace(dataset.catalogue, sequences=sequences)
+    environment.questions = Questions(dataset, environment.config)
+    return environment.questions
+
+
+def test_the_audit_is_asked_about_in_random_order_so_that_long_bursts_count_for_what_they_are(learnt):
+    # Asked burst by burst, the first photos would be those of as many bursts, and the figure that of short ones.
+    environment = learnt(active_batch=6, audit_fraction=0.5)
+    environment.dataset.pools.audit_lots[[9, 10, 11, 12]] = [0.1, 0.2, 0.3, 1.9]
+    questions = in_bursts(environment, long=[9, 10, 11], short=[12])
+    assert questions._audit_to_come().tolist() == [9, 10, 11, 14, 12]
+    assert environment.choose_rows()[:3].tolist() == [9, 10, 11]
+
+
+def test_the_stop_set_and_the_pixels_are_of_photos_that_are_candidates(learnt, monkeypatch):
+    environment = learnt(active_batch=1, audit_fraction=0.0, candidate_pool=2)
+    environment.dataset.pools.audit_lots[:] = np.nan
+    questions = in_bursts(environment, one=[9, 12], two=[10, 13], three=[11, 14])
+    monkeypatch.setattr(question, "STOP_SET_SIZE", 2)
+    assert len(set(questions._numbers[questions.candidates])) == 1, "one whole burst"
+    assert questions.stop_set.tolist() == questions.candidates.tolist()
+    first = int(questions.candidates[0])
+    assert set(questions.lots[questions.candidates]) == {questions._lots_of_photos[first]}
+    environment.dataset.relabel([first], [0])
+    assert questions.stop_set.tolist() != questions.candidates.tolist(), "a burst without a label comes first"
+
+
+def test_what_is_held_out_is_not_in_the_stop_set(learnt):
+    environment = learnt(active_batch=3, audit_fraction=0.4)
+    environment.dataset.pools.is_held_out[13] = True
+    assert environment.questions.stop_set.tolist() == [10, 11]
+
+
+def test_candidates_are_cut_out_of_bursts_where_whole_ones_would_be_fewer_than_a_batch(learnt):
+    environment = learnt(active_batch=2, audit_fraction=0.0, candidate_pool=4)
+    environment.dataset.pools.audit_lots[:] = np.nan
+    questions = in_bursts(environment, long=[9, 10, 11, 12], short=[13], other=[14])
+    # Whole bursts would be the long one, or the two others; whichever it is, both photos are of different bursts.
+    assert len(set(questions._numbers[questions.candidates])) >= 2
+
+
+def test_an_end_with_photos_that_are_never_asked_about_is_not_called_everything(learnt):
+    environment = learnt(active_batch=5, audit_fraction=0.4)
+    environment.dataset.relabel([9, 10, 11, 12, 13], [0, 1, 2, 0, 1])
+    environment.dataset.pools.is_held_out[14] = True
+    assert environment.why_finished() == "every photo that may be asked about is labelled"
+    environment.dataset.relabel([14], [2])
+    assert environment.why_finished() == "everything is labelled"
