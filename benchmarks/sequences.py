@@ -53,7 +53,7 @@ def read(photos: list[Path]) -> None:
     seconds: dict[str, list[float]] = {"times": [], "decoding": []}
     for _ in range(REPEATS):
         start = perf_counter()
-        read_times(photos, threads=THREADS)
+        list(read_times(photos, threads=THREADS))
         seconds["times"].append(perf_counter() - start)
         start = perf_counter()
         for _ in mapped_ahead(read_photo, photos, threads=THREADS, ahead=2 * THREADS):

@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
@@ -122,8 +122,9 @@ def fit_estimator(
     """
     is_mlp = type(estimator) is MLPClassifier
     if is_mlp and class_weight:
-        by_class = compute_sample_weight(class_weight, targets)
-        weights = by_class if weights is None else by_class * weights
+        by_class = compute_class_weight(class_weight, classes=np.unique(targets), y=targets, sample_weight=weights)
+        by_image = by_class[np.unique(targets, return_inverse=True)[1]]
+        weights = by_image if weights is None else by_image * weights
     bar = _each_epoch(estimator, show=progress) if is_mlp else nullcontext()
     threads = threadpool_limits(1, "blas") if is_mlp or len(targets) < ONE_THREAD_BELOW else nullcontext()
     try:

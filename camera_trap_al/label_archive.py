@@ -17,11 +17,14 @@ from camera_trap_al.run_folder import ARCHIVE, ARCHIVED_NAME
 __all__ = [
     "ACCEPTED",
     "AUDIT",
+    "HELD_OUT",
     "INITIAL",
     "LABEL_COLUMNS",
+    "NOT_ANSWERS",
     "keep_answer",
     "keep_audit",
     "keep_file",
+    "keep_held_out",
     "keep_initial",
     "read_labels",
 ]
@@ -29,6 +32,8 @@ __all__ = [
 ACCEPTED = f"{ARCHIVE}/accepted"
 INITIAL = f"{ACCEPTED}/initial.csv"  # labels known before the run asked anything
 AUDIT = f"{ACCEPTED}/audit.csv"  # photos that only measure the model
+HELD_OUT = f"{ACCEPTED}/held_out.csv"  # photos of any role that are kept out of the training
+NOT_ANSWERS = (INITIAL, AUDIT, HELD_OUT)  # which an earlier start that failed may have left
 LABEL_COLUMNS = ("path", "label")  # of data/labels.csv, and of what was accepted
 
 
@@ -60,6 +65,12 @@ def keep_audit(folder: Path, lots: Iterable[tuple[str, float]]) -> None:
     """Keep which photos are reserved for the audit: the path of each, and its lot in the place of a label."""
     with written_aside(folder / AUDIT) as prepared:
         prepared.write_bytes(_content((path, repr(lot)) for path, lot in lots))
+
+
+def keep_held_out(folder: Path, photos: Iterable[tuple[int, str]]) -> None:
+    """Keep which photos are kept out of the training: the role and path of each."""
+    with written_aside(folder / HELD_OUT) as prepared:
+        prepared.write_bytes(_lines((f"{Role(role).argument}/{path}", "held out") for role, path in photos))
 
 
 def keep_file(folder: Path, prefix: str, name: str, content: bytes) -> None:
@@ -95,10 +106,14 @@ def _accepted(query: Query, answer: Answer) -> bytes:
 
 
 def _content(labels: Iterable[tuple[str, str]]) -> bytes:
+    return _lines((f"{Role.UNLABELLED.argument}/{path}", plain_cell(name)) for path, name in labels)
+
+
+def _lines(lines: Iterable[tuple[str, str]]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(LABEL_COLUMNS)
-    writer.writerows((f"{Role.UNLABELLED.argument}/{path}", plain_cell(name)) for path, name in labels)
+    writer.writerows(lines)
     return text.getvalue().encode()
 
 

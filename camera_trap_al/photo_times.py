@@ -3,7 +3,7 @@
 import logging
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -44,30 +44,35 @@ class PhotoTime(NamedTuple):
     source: str
 
 
-def read_times(paths: Iterable[Path], *, threads: int, or_of_file: bool = False) -> list[PhotoTime]:
-    """Read when photos were taken, side by side, with a progress bar; impossible times are told.
+def read_times(
+    paths: Iterable[Path], n: int | None = None, *, threads: int, or_of_file: bool = False
+) -> Iterator[PhotoTime]:
+    """Read when photos were taken, side by side, with a progress bar; impossible times are told at the end.
 
     Parameters
     ----------
     paths
         The photos.
+    n
+        How many they are, for the bar, if that is known.
     threads
         How many are looked at side by side.
     or_of_file
         As for `read_time`.
     """
-    read = partial(read_time, or_of_file=or_of_file)
+    read, n_impossible = partial(read_time, or_of_file=or_of_file), 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow, about damaged headers
         found = mapped_ahead(read, paths, threads=threads, ahead=AHEAD)
-        times = list(tqdm(found, desc="Reading times", unit="photo", delay=2))
-    if n_impossible := sum(time.source == "impossible" for time in times):
+        for time in tqdm(found, total=n, desc="Reading times", unit="photo", delay=2):
+            n_impossible += time.source == "impossible"
+            yield time
+    if n_impossible:
         logger.warning(
             "%d photos say that they were taken at an impossible time, such as in the future, which counts as none. "
             "Look whether the clock of a camera was wrong.",
             n_impossible,
         )
-    return times
 
 
 def read_time(path: Path, *, or_of_file: bool = False) -> PhotoTime:

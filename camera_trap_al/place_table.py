@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from camera_trap_al.photo_times import PhotoTime
 from camera_trap_al.pools import IndexArray
 
-__all__ = ["hold_out", "rows_to_read", "store_places", "store_propagated", "store_times", "times"]
+__all__ = ["HELD_OUT_FROM", "hold_out", "rows_to_read", "store_places", "store_propagated", "store_times", "times"]
+
+HELD_OUT_FROM = "held_out_from"  # the setting that says of how many photos, by row, it was decided what is held out
 
 OF_THE_FILE = "file"
 
@@ -57,9 +59,14 @@ def store_places(db: sqlite3.Connection, sites: Sequence[str], sequences: IndexA
     db.executemany("UPDATE photos SET site = ?, sequence = NULLIF(?, -1) WHERE photo_row = ?", lines)
 
 
-def hold_out(db: sqlite3.Connection, rows: IndexArray) -> None:
-    """Keep rows out of the training for the life of the run."""
+def hold_out(db: sqlite3.Connection, rows: IndexArray) -> list[tuple[int, str]]:
+    """Keep rows out of the training for the life of the run; give role and path of all that are kept out by now.
+
+    It is never decided about the photos that are registered again: only about those that come later.
+    """
     db.executemany("UPDATE photos SET is_held_out = 1 WHERE photo_row = ?", [(row,) for row in rows.tolist()])
+    db.execute("INSERT OR REPLACE INTO settings SELECT ?, COUNT(*) FROM photos", (f"frozen.{HELD_OUT_FROM}",))
+    return db.execute("SELECT role, path FROM photos WHERE is_held_out ORDER BY photo_row").fetchall()
 
 
 def store_propagated(db: sqlite3.Connection, propagated: IndexArray) -> None:

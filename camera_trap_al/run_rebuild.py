@@ -14,11 +14,11 @@ from unicodedata import normalize
 
 import numpy as np
 
-from camera_trap_al import photo_table, query_table, run_folder, run_format, run_settings, run_writer
+from camera_trap_al import photo_table, place_table, query_table, run_folder, run_format, run_settings, run_writer
 from camera_trap_al.config import RunConfig
 from camera_trap_al.exceptions import CheckpointError
 from camera_trap_al.files import aside, explained, prepared_aside, put_in_place
-from camera_trap_al.label_archive import ACCEPTED, AUDIT, INITIAL, read_labels
+from camera_trap_al.label_archive import ACCEPTED, AUDIT, HELD_OUT, INITIAL, read_labels
 from camera_trap_al.logs import stage
 from camera_trap_al.photo_folders import RUN_DATABASE
 from camera_trap_al.pools import Role
@@ -128,6 +128,7 @@ def _fill(db: sqlite3.Connection, folder: Path, database: Path) -> tuple[int, in
         }
     _add_photos(db, labels | dict.fromkeys(answered, "unlabelled") | initial, initial)
     _reserve_for_audit(db, _respelled(_read(folder / AUDIT), labels, spelled))
+    _hold_out(db, _respelled(_read(folder / HELD_OUT), labels, spelled))
     for number, answers in rounds.items():
         _replay(db, number, answers)
     _add_evaluations(db, folder)
@@ -177,8 +178,19 @@ def _add_photos(db: sqlite3.Connection, labels: Labels, initial: Iterable[Photo]
 def _reserve_for_audit(db: sqlite3.Connection, lots: Labels) -> None:
     """Reserve the photos that were reserved before, by the lots that stand in the place of labels."""
     if lots:
-        rows = {(role, path): row for row, role, path in db.execute("SELECT photo_row, role, path FROM photos")}
+        rows = _rows(db)
         photo_table.reserve_for_audit(db, {rows[photo]: float(lot) for photo, lot in lots.items() if photo in rows})
+
+
+def _hold_out(db: sqlite3.Connection, held_out: Labels) -> None:
+    """Keep the photos out of the training that were kept out before."""
+    if held_out:
+        rows = _rows(db)
+        place_table.hold_out(db, np.array([rows[photo] for photo in held_out if photo in rows], np.int64))
+
+
+def _rows(db: sqlite3.Connection) -> dict[Photo, int]:
+    return {(role, path): row for row, role, path in db.execute("SELECT photo_row, role, path FROM photos")}
 
 
 def _replay(db: sqlite3.Connection, number: int, answers: Labels) -> None:

@@ -13,7 +13,7 @@ from camera_trap_al import photo_table, query_table, run_folder, run_format, run
 from camera_trap_al.config import RunConfig
 from camera_trap_al.exceptions import CheckpointError, DiskFullError, RunFileError
 from camera_trap_al.files import aside, explained, prepared_aside, put_in_place, remove_leftover, sha256_of, write_csv
-from camera_trap_al.label_archive import AUDIT, INITIAL, LABEL_COLUMNS, keep_answer, keep_audit, keep_file, keep_initial
+from camera_trap_al.label_archive import LABEL_COLUMNS, NOT_ANSWERS, keep_answer, keep_audit, keep_file, keep_initial
 from camera_trap_al.photo_folders import RUN_DATABASE, Catalogue, FolderScan
 from camera_trap_al.pools import IndexArray, Role
 from camera_trap_al.query import UNUSABLE, Answer, Query, Reasons, check_answer
@@ -137,7 +137,7 @@ class RunStore:
         with self.transaction() as db:
             for table in ("label_events", "photos", "classes", "settings"):  # nobody was asked yet: initial labels only
                 db.execute(f"DELETE FROM {table}")
-        for left_over in (self.folder / INITIAL, self.folder / AUDIT):
+        for left_over in (self.folder / name for name in NOT_ANSWERS):
             with explained(left_over):
                 left_over.unlink(missing_ok=True)
         self._save_settings(run_settings.to_store(self.config, begins=True))

@@ -59,7 +59,8 @@ def group_sequences(
     paths
         (n,) paths, separated by ``/``.
     sites
-        (n,) names of sites; those whose site is not known, "", count as of one site.
+        (n,) names of sites, "" where it is not known. By their times, photos without a site are one burst only if they
+        lie in one folder; by their names, they count as of one site.
     taken_at
         (n,) ms, NaN where it is not known.
     gap
@@ -120,7 +121,7 @@ def _by_time(
     paths: Sequence[str], sites: Sequence[str], taken_at: NDArray[np.float64], rows: IndexArray, gap: float
 ) -> IndexArray:
     """(n,) numbers of the bursts of `rows`, which have a time, with a gap in ms."""
-    site = _numbered(sites[row] for row in rows.tolist())
+    site = _numbered((sites[row], "" if sites[row] else paths[row].rpartition("/")[0]) for row in rows.tolist())
     time = taken_at[rows]
     stretch = _stretches([paths[row] for row in rows.tolist()], time, gap)
     order = np.lexsort((time, stretch, site))

@@ -20,6 +20,7 @@ from camera_trap_al.exceptions import ConfigError, DataError
 from camera_trap_al.interchange.megadetector import read_detections
 from camera_trap_al.labelling.sources import KnownLabels
 from camera_trap_al.photo_folders import Catalogue, new_catalogue, scan_data_folders
+from camera_trap_al.photo_times import PhotoTime
 from camera_trap_al.pools import FloatArray, IndexArray, Role
 from camera_trap_al.query import Answer, Query
 
@@ -111,8 +112,11 @@ class SimulationPhotos:
         )
         every = np.arange(len(dataset))
         taken_at = np.full(len(dataset), np.nan)
-        for row, time in read_photo_times(catalogue, config, every).items():
-            taken_at[row] = np.nan if time.taken_at is None else time.taken_at
+
+        def keep(found: Mapping[int, PhotoTime]) -> None:
+            taken_at[list(found)] = [np.nan if time.taken_at is None else time.taken_at for time in found.values()]
+
+        read_photo_times(catalogue, config, every, keep)
         dataset.catalogue = find_sequences(catalogue, config, taken_at)
         targets = _all_targets(dataset, truth)
         if embeddings is None:

@@ -85,17 +85,34 @@ def test_with_group_by_image_bursts_do_not_count(photos: Path, tmp_path: Path) -
     assert len(set(chain(*bursts_of(expert)))) < N_BURSTS, "60 photos, and not of all 30 bursts"
 
 
-def test_the_audit_and_the_candidates_are_whole_bursts(photos: Path, tmp_path: Path) -> None:
-    expert, _ = run(photos, tmp_path, stop_after=2, audit_fraction=0.2, candidate_pool=12)
+def test_the_audit_is_whole_bursts(photos: Path, tmp_path: Path) -> None:
+    expert, _ = run(photos, tmp_path, stop_after=2, audit_fraction=0.2)
     stored = of_photos(tmp_path, "sequence, audit_lot IS NOT NULL, role")
     audit = Counter(sequence for sequence, is_audit, role in stored if role == 1 and is_audit)
     assert set(audit.values()) == {LENGTH} and len(audit) == 6, "18 of 90 photos"
     predicted = (tmp_path / "predictions.csv").read_text(encoding="utf-8")
     assert predicted.count("\n") - 1 == 90 - 20
-    asked = [burst_of(path) for path in expert.queries[0].paths]
-    # Twelve candidates are four whole bursts: one photo of each, then a second one.
-    of_candidates = Counter(asked[2:])
-    assert list(of_candidates.values()) == [2] * 4
+    of_audit = {path: is_audit for path, is_audit in of_photos(tmp_path, "path, audit_lot IS NOT NULL")}
+    for asked in expert.asked:
+        assert [of_audit[path] for path in asked] == [1] * 2 + [0] * 8
+        assert len({burst_of(path) for path in asked[2:]}) == 8
+
+
+def test_few_candidates_are_of_as_many_bursts_as_are_asked_about(photos: Path, tmp_path: Path) -> None:
+    # Twelve candidates would be four whole bursts.
+    expert, _ = run(photos, tmp_path, stop_after=1, candidate_pool=12)
+    assert len(expert.asked[0]) == 10 and len({burst_of(path) for path in expert.asked[0]}) > 4
+
+
+def test_labels_count_for_photos_that_are_no_candidates_also_with_a_new_network(photos: Path, tmp_path: Path) -> None:
+    # After two rounds the network is trained again; no photo of an answered burst is among the 30 candidates then.
+    changes = {"candidate_pool": 30, "embedding_finetuning_period": 20, "embedding_finetuning_num_epochs": 1}
+    run(photos, tmp_path, stop_after=2, propagate="sequence", finetuning_gate=False, **changes)
+    stored = of_photos(tmp_path, "path, class_id, propagated_class, sequence")
+    answered = {sequence for path, class_id, _, sequence in stored if class_id is not None and "-" in path}
+    decided = [found for path, class_id, found, sequence in stored if sequence in answered and class_id is None]
+    assert len(decided) == 40 and None not in decided, "two of each of twenty bursts"
+    assert sum(found >= 0 for found in decided) > 10
 
 
 def test_times_sites_and_sequences_are_stored(photos: Path, tmp_path: Path) -> None:
@@ -160,7 +177,7 @@ def test_a_site_is_held_out_with_all_its_photos(photos: Path, tmp_path: Path) ->
     assert len(held_out) == 1 and held_out < {"site 0", "site 1"}
     asked = {path.partition("/")[0] for query in expert.queries for path in query.paths}
     assert asked == {"site 0", "site 1", "site 2"} - held_out
-    assert result.ended_because == "everything is labelled"
+    assert result.ended_because == "every photo that may be asked about is labelled"
     assert result.labels_given == 60, "photos of the site that is held out are predicted, not asked about"
 
 
@@ -177,7 +194,7 @@ def test_a_held_out_site_needs_two_sites(photos: Path, tmp_path: Path, caplog: p
     for name in HUES:
         write_photo(one_site / name / "a.jpg", name, rng, START)
         write_photo(one_site / name / "b.jpg", name, rng, START)
-    with pytest.raises(DataError, match="of no labelled photo the site is known"):
+    with pytest.raises(DataError, match="of none of the 6 labelled photos the site is known"):
         run(photos, tmp_path / "run", train_data=one_site, validation_split="site")
     with pytest.raises(ConfigError, match="Leave one of them out"):
         run(photos, tmp_path / "run", validation_data=one_site, validation_split="site")

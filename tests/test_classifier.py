@@ -290,6 +290,19 @@ class TestClassWeight:
         np.testing.assert_allclose(weighed.probabilities(embeddings), expected, atol=2e-3)
         assert np.abs(even.probabilities(embeddings) - expected).max() > 0.1
 
+    @pytest.mark.parametrize("estimator", ["mlp", "mlp_fast", "logistic"])
+    def test_images_that_count_less_do_not_make_a_class_common(self, estimator: str) -> None:
+        # Each of the 30 counts a third, and so both classes are as common: there is nothing to balance.
+        embeddings, targets = self._uneven()
+        weights = np.where(targets == 1, 1 / 3, 1).astype(np.float32)
+        balanced, plain = (
+            EmbeddingClassifier(estimator, FEW_EPOCHS, seed=0, n_classes=4, class_weight=class_weight)
+            .fit(embeddings, targets, weights, progress=False)
+            .probabilities(embeddings)
+            for class_weight in ("balanced", None)
+        )
+        np.testing.assert_allclose(balanced, plain, atol=1e-5)
+
     def test_an_estimators_own_weights_stay(self) -> None:
         own = RandomForestClassifier(5, class_weight="balanced_subsample")
         classifier = EmbeddingClassifier(own, seed=0, n_classes=2, class_weight="balanced").fit(*made_data([0, 1]))

@@ -145,7 +145,7 @@ def test_a_run_in_which_all_photos_are_decided_ends_at_once(photos: Path, found:
         if "empty" not in file.name:
             file.unlink()
     expert, result = run(photos, detections=found, detections_empty="empty")
-    assert (result.ended_because, expert.queries) == ("everything is labelled", [])
+    assert (result.ended_because, expert.queries) == ("every photo that may be asked about is labelled", [])
     lines = table_of(photos / "run" / "predictions.csv")
     assert [(line["Species"], line["confidence"], line["decision"]) for line in lines] == [
         ("empty", "0.9000", "detector")

@@ -100,7 +100,7 @@ def test_damaged_photos_have_no_time_and_raise_nothing(tmp_path: Path) -> None:
     contents = [b"", b"no photo", whole[:30], *(whole[:at] + b"\xff" * 9 + whole[at + 9 :] for at in range(12, 200, 7))]
     for number, content in enumerate(contents):
         (tmp_path / f"{number}.jpg").write_bytes(content)
-    found = read_times((tmp_path / f"{number}.jpg" for number in range(len(contents))), threads=2)
+    found = list(read_times((tmp_path / f"{number}.jpg" for number in range(len(contents))), threads=2))
     assert found[:3] == [PhotoTime(None, "missing")] * 3
     assert {time.source for time in found} <= {"exif", "missing", "impossible"}
 
@@ -112,7 +112,7 @@ def test_a_photo_that_is_not_there_is_worth_another_try(tmp_path: Path) -> None:
 
 def test_many_photos_come_in_their_order(tmp_path: Path) -> None:
     paths = [write(tmp_path / f"{number}.jpg", f"2023:07:14 10:00:{number:02}") for number in range(30)]
-    found = read_times(paths, threads=3)
+    found = list(read_times(paths, threads=3))
     first = found[0].taken_at or 0
     assert [(time.taken_at or 0) - first for time in found] == [1000 * number for number in range(30)]
 

@@ -56,8 +56,9 @@ def test_places_are_stored_where_they_changed(store: RunStore) -> None:
 def test_what_is_held_out_and_what_is_propagated_comes_back_with_the_catalogue(store: RunStore) -> None:
     propagated = np.array([UNLABELLED, 0, REFUSED, UNLABELLED, 1, UNLABELLED])
     with store.transaction() as db:
-        place_table.hold_out(db, np.array([1, 4]))
+        assert place_table.hold_out(db, np.array([1, 4])) == [(Role.UNLABELLED, f"site/{row}.jpg") for row in (1, 4)]
         place_table.store_propagated(db, propagated)
     pools = store.catalogue({}).pools
     assert np.flatnonzero(pools.is_held_out).tolist() == [1, 4]
+    assert store.recall(place_table.HELD_OUT_FROM) == N_PHOTOS
     assert pools.propagated.tolist() == propagated.tolist()

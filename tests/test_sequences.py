@@ -40,6 +40,13 @@ def test_two_cameras_with_equal_file_names_are_two_sites() -> None:
     assert grouped(paths, [NAN] * 4, pattern=pattern) == [0, 1, 0, 2]
 
 
+def test_photos_without_a_site_are_one_burst_by_time_only_if_they_lie_in_one_folder() -> None:
+    paths = ["fox/1.jpg", "fox/2.jpg", "deer/1.jpg"]
+    assert grouped(paths, [0, 5_000, 5_000], ["", "", ""]) == [0, 0, 1]
+    named = ["fox/SEQ1_1.jpg", "deer/SEQ1_2.jpg"]
+    assert grouped(named, [NAN] * 2, ["", ""], pattern="SEQ[0-9]+") == [0, 0], "names tell it anyway"
+
+
 def test_the_order_of_the_photos_does_not_matter_but_for_the_numbers() -> None:
     assert grouped(["b/2.jpg", "a/2.jpg", "b/1.jpg", "a/1.jpg"], [3_000, 200_000, 0, 201_000]) == [0, 1, 0, 1]
 

@@ -143,7 +143,7 @@ class ActiveLearningEnvironment:
     @property
     def rows_in_use(self) -> IndexArray:
         """Rows whose photos are decoded before each question, ascending."""
-        in_use = self.pools.labelled, self.pools.validation, self.propagation.rows, *self.questions.to_read
+        in_use = self.pools.labelled, self.pools.validation, self.propagation.rows_in_use, *self.questions.to_read
         return np.unique(np.concatenate(in_use))
 
     @property
@@ -199,8 +199,10 @@ class ActiveLearningEnvironment:
             yield self.fit_network
         while len(self.rows_to_embed()):  # more than once when photos turn out to be unreadable and others come in
             yield self.embed
-        self.propagation.update(self._embedded.table, self._fitted)
-        if self._fitted is None or self._fitted.lineage != self._wanted_classifier_lineage():
+        if self._fitted is None or self._fitted.lineage["network"] != self._embedded.table.network:
+            yield self.fit_classifier
+        self.propagation.update(self._embedded.table, self.fitted())
+        if self.fitted().lineage != self._wanted_classifier_lineage():
             yield self.fit_classifier
 
     @property
@@ -226,12 +228,10 @@ class ActiveLearningEnvironment:
                 new = finetune(self.embedder, self.dataset, rows, settings, rng, self._embedded.exact(rows))
             else:
                 self.embedder.fit(self.dataset, rows, settings, rng)
-        self._network_lineage = {
-            "digest": self.embedder.digest(),
-            "answers": self.n_answers,
-            "pixels": self._pixels.digest,
-        }
-        self._embedded.network = self._network_lineage["digest"]
+        digests = {"digest": self.embedder.digest(), "pixels": self._pixels.digest}
+        self._network_lineage = digests | {"answers": self.n_answers}
+        self._embedded.network = digests["digest"]
+        self.propagation.decide_again()
         if new is not None:
             self._embedded.enter(rows, new, "fp32")
         self._reader.take_out()
@@ -247,7 +247,7 @@ class ActiveLearningEnvironment:
         return np.union1d(learnt, candidates)
 
     def _rows_to_embed_exactly(self) -> IndexArray:
-        return np.concatenate([self.pools.labelled, self.tested, self.pools.audit, self.propagation.rows])
+        return np.concatenate([self.pools.labelled, self.tested, self.pools.audit, self.propagation.rows_in_use])
 
     def embed(self) -> None:
         """Embed every photo in use with the present network, or only those that it has not embedded yet."""
@@ -338,7 +338,7 @@ class ActiveLearningEnvironment:
         self.embedder.set_n_classes(len(self.dataset.classes))
 
     def why_finished(self) -> str | None:
-        """Say why there is nothing more to ask: "everything is labelled", "max_labels is reached", or None."""
+        """Say why there is nothing more to ask, such as "max_labels is reached"; None if there is."""
         return self.questions.why_finished()
 
     @property
@@ -385,11 +385,11 @@ class ActiveLearningEnvironment:
 
     def save(self, store: RunStore) -> None:
         """Save the models that changed since they were last saved, and which photos were found unreadable."""
+        self.propagation.save(store)  # before the network that outdates it
         changed = [artefact for artefact in self._artefacts() if self._saved.get(artefact.file) != artefact.lineage]
         if changed:
             store.save(changed)
             self._saved |= {artefact.file: dict(artefact.lineage) for artefact in changed}
-        self.propagation.save(store)
         self._reader.record(store)
 
     def _artefacts(self) -> Iterator[Artefact]:

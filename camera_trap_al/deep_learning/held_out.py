@@ -6,20 +6,23 @@ from dataclasses import replace
 import numpy as np
 
 from camera_trap_al.exceptions import DataError
+from camera_trap_al.label_archive import keep_held_out
 from camera_trap_al.out_of_fold import folds_by_group
-from camera_trap_al.photo_folders import Catalogue, groups_of
-from camera_trap_al.place_table import hold_out
-from camera_trap_al.pools import IndexArray, Role
+from camera_trap_al.photo_folders import Catalogue
+from camera_trap_al.place_table import HELD_OUT_FROM, hold_out
+from camera_trap_al.pools import IndexArray
 from camera_trap_al.run_store import RunStore
 
 __all__ = ["choose_held_out", "hold_out_for_validation", "n_shared_sequences", "warn_of_shared_sequences"]
 
 logger = logging.getLogger(__name__)
 
-SITE_ADVICE = (
-    "Put the training photos into a folder for each site below the folder of their class, name them with sites= or "
-    "site_level=, or use validation_split='sequence'. "
-)
+ADVICE = {
+    "site": "Put the training photos into a folder for each site below the folder of their class, name them with "
+    "sites= or site_level=, or use validation_split='sequence'.",
+    "sequence": "If file names tell the sequence, say how with sequence_pattern; if the files still have the time at "
+    "which the photos were taken, use photo_times='file'.",
+}
 N_PARTS = 5  # of the labelled photos, of which one is held out
 
 
@@ -27,33 +30,50 @@ def hold_out_for_validation(store: RunStore, catalogue: Catalogue) -> Catalogue:
     """Keep sites or sequences out of the training, as `validation_split` says: chosen when the run begins.
 
     All photos of them are kept out, also those that come later or have no label. Those that have one are validation
-    photos.
+    photos. A photo that a start has taken in stays where it is, whatever sites and sequences are called later.
 
     Raises
     ------
     DataError
         If no site or sequence can be spared.
     """
-    split, pools = store.config.validation_split, catalogue.pools
+    split, pools, decided = store.config.validation_split, catalogue.pools, store.recall(HELD_OUT_FROM)
     if split is None:
         return catalogue
-    every = np.arange(len(catalogue))
-    groups = np.unique(catalogue.sites, return_inverse=True)[1] if split == "site" else groups_of(catalogue, every)
-    is_chosen = pools.is_held_out.copy()
-    if not is_chosen.any():  # at the beginning, and when the database was made anew: then the same ones
-        rows = pools.labelled
-        rows = rows[(pools.roles[rows] == Role.TRAIN) | pools.is_initial[rows]]
-        seed = int(store.config.generator("validation split", 0).integers(2**31))
-        chosen = choose_held_out(pools.targets[rows], groups[rows], seed)
-        if not len(chosen):
-            raise DataError(_why_none(catalogue, split, groups[rows]))
-        is_chosen[rows[chosen]] = True
-        told = "%d labelled photos of %d %ss are kept out of the training and measure the model"
-        logger.info(told, len(chosen), len(np.unique(groups[rows[chosen]])), split)
-    is_held_out = np.isin(groups, groups[is_chosen])
+    groups = _groups_of(catalogue, split)
+    is_held_out = pools.is_held_out.copy()
+    if decided is None:
+        is_held_out[_chosen(store, catalogue, split, groups)] = True
+    is_new = np.arange(len(catalogue)) >= (decided or 0)
+    is_held_out |= is_new & (groups >= 0) & np.isin(groups, groups[is_held_out])
     with store.transaction() as db:
-        hold_out(db, np.flatnonzero(is_held_out & ~pools.is_held_out))
+        keep_held_out(store.folder, hold_out(db, np.flatnonzero(is_held_out & ~pools.is_held_out)))
     return replace(catalogue, pools=replace(pools, is_held_out=is_held_out))
+
+
+def _groups_of(catalogue: Catalogue, split: str) -> IndexArray:
+    """(n_rows,) numbers, equal for photos of one site or sequence, -1 for those of which it is not known."""
+    if split == "sequence":
+        return np.full(len(catalogue), -1) if catalogue.sequences is None else catalogue.sequences
+    names, numbers = np.unique(catalogue.sites, return_inverse=True)
+    return np.where(names[numbers] == "", -1, numbers)
+
+
+def _chosen(store: RunStore, catalogue: Catalogue, split: str, groups: IndexArray) -> IndexArray:
+    """Rows of the labelled photos to hold out, ascending."""
+    pools = catalogue.pools
+    rows = pools.labelled[groups[pools.labelled] >= 0]
+    seed = int(store.config.generator("validation split", 0).integers(2**31))
+    chosen = rows[choose_held_out(pools.targets[rows], groups[rows], seed)]
+    if not len(chosen):
+        raise DataError(_why_none(split, len(pools.labelled), groups[rows]))
+    logger.info(
+        "%d labelled photos of %d %ss are kept out of the training and measure the model",
+        len(chosen),
+        len(np.unique(groups[chosen])),
+        split,
+    )
+    return chosen
 
 
 def choose_held_out(targets: IndexArray, groups: IndexArray, seed: int) -> IndexArray:
@@ -105,17 +125,18 @@ def warn_of_shared_sequences(catalogue: Catalogue) -> None:
         )
 
 
-def _why_none(catalogue: Catalogue, split: str, groups: IndexArray) -> str:
+def _why_none(split: str, n_labelled: int, groups: IndexArray) -> str:
+    """Say why nothing can be held out of so many labelled photos, of which the groups of some are known."""
     n_groups = len(np.unique(groups))
-    what = f"the {len(groups)} labelled photos are of {n_groups} {split}{'s' * (n_groups > 1)}"
+    if n_groups:
+        plural = "s" if n_groups > 1 else ""
+        what = f"the {len(groups)} labelled photos whose {split} is known are of {n_groups} {split}{plural}"
+    else:
+        what = f"of none of the {n_labelled} labelled photos the {split} is known"
     if n_groups > 1:
         what += ", and none of them can be spared: each holds all photos of some class, or most of those of a class"
-    if split == "site" and not any(catalogue.sites[row] for row in catalogue.pools.labelled.tolist()):
-        what = (
-            "of no labelled photo the site is known, since photos directly in the folder of a class say nothing of it"
-        )
     return (
         f"validation_split={split!r} keeps {split}s out of the training whose classes are at other {split}s too, but "
-        f"{what}. {SITE_ADVICE if split == 'site' else ''}Give validation_data, or leave validation_split out: then an "
-        "audit measures the model."
+        f"{what}. {ADVICE[split]} Give validation_data, or leave validation_split out: then an audit measures the "
+        "model."
     )

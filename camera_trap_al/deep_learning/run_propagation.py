@@ -3,10 +3,10 @@
 import logging
 
 import numpy as np
+from numpy.typing import NDArray
 
-from camera_trap_al.classifier import EmbeddingScaler
 from camera_trap_al.config import RunConfig
-from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
+from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder, times_before
 from camera_trap_al.deep_learning.embedding_table import EmbeddingTable
 from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
 from camera_trap_al.place_table import store_propagated
@@ -18,12 +18,14 @@ __all__ = ["RunPropagation"]
 
 logger = logging.getLogger(__name__)
 
+MOST_MATES = 50  # of a sequence that are looked at only because it has a label
+
 
 class RunPropagation:
     """Labels that count for more than their own photo, kept in `Pools.propagated`.
 
     It is decided about a photo when another one of its sequence gets a label, with the classifier of before, and again
-    when yet another one does.
+    when yet another one does or the network has been trained.
 
     Parameters
     ----------
@@ -36,7 +38,6 @@ class RunPropagation:
     def __init__(self, dataset: ExtendedImageFolder, config: RunConfig) -> None:
         self._dataset = dataset
         self._sequences = dataset.catalogue.sequences if config.propagate is not None else None
-        self._normalize = config.normalize_embedding
         self._is_saved = True
         if self._sequences is not None:
             self._lengths = sequence_lengths(self._sequences)
@@ -60,7 +61,23 @@ class RunPropagation:
             weights,
         )
 
-    def update(self, table: EmbeddingTable, fitted: FittedClassifier | None) -> None:
+    @property
+    def rows_in_use(self) -> IndexArray:
+        """Those, and rows that it must be decided about, candidates or not, at most 50 of a sequence; ascending."""
+        if self._sequences is None:
+            return self.rows
+        due = self._due(self._sequences)
+        some = due[times_before(self._sequences[due]) < MOST_MATES]
+        return np.union1d(self.rows, some)
+
+    def _due(self, sequences: IndexArray) -> IndexArray:
+        """Rows that it must be decided about, ascending, embedded or not."""
+        pools, n_labels = self._dataset.pools, self._count_labels(sequences)
+        mates = mates_of(pools.labelled, pools.to_choose_from, sequences)
+        is_due: NDArray[np.bool_] = (pools.propagated[mates] == UNLABELLED) | (n_labels != self._n_labels)[mates]
+        return mates[is_due]
+
+    def update(self, table: EmbeddingTable, fitted: FittedClassifier) -> None:
         """Decide about photos of sequences that have labels which they had not before.
 
         Parameters
@@ -68,22 +85,25 @@ class RunPropagation:
         table
             The embeddings; photos without one are decided about later.
         fitted
-            The classifier of before, if there is one.
+            The classifier of before, by the same network.
         """
         if self._sequences is None:
             return
-        self._forget(self._sequences)
-        pools, n_labels = self._dataset.pools, self._count_labels(self._sequences)
-        mates = mates_of(pools.labelled, pools.to_choose_from, self._sequences)
-        is_due = (pools.propagated[mates] == UNLABELLED) | (n_labels != self._n_labels)[mates]
-        mates = mates[is_due & (table.photos[mates] != 0)]
-        self._n_labels = n_labels
-        if len(mates):
-            pools.propagated[mates] = self._decide(mates, self._sequences, table, fitted)
+        self._take_back_what_nobody_says(self._sequences)
+        due = self._due(self._sequences)
+        due = due[table.photos[due] != 0]
+        self._n_labels = self._count_labels(self._sequences)
+        if len(due):
+            self._dataset.pools.propagated[due] = self._decide(due, self._sequences, table, fitted)
             self._is_saved = False
             logger.info("Labels count for %d more photos of the same sequences", len(self.rows))
 
-    def _forget(self, sequences: IndexArray) -> None:
+    def decide_again(self) -> None:
+        """Take everything back: the network has changed, and what was alike need not be so any more."""
+        self._dataset.pools.propagated[:] = UNLABELLED
+        self._is_saved = False
+
+    def _take_back_what_nobody_says(self, sequences: IndexArray) -> None:
         """Take back labels whose photo was corrected, or is not there any more."""
         pools, n_classes = self._dataset.pools, len(self._dataset.classes)
         said = sequences[pools.labelled] * n_classes + pools.targets[pools.labelled]
@@ -99,16 +119,14 @@ class RunPropagation:
         return counts[sequences + 1]
 
     def _decide(
-        self, mates: IndexArray, sequences: IndexArray, table: EmbeddingTable, fitted: FittedClassifier | None
+        self, mates: IndexArray, sequences: IndexArray, table: EmbeddingTable, fitted: FittedClassifier
     ) -> IndexArray:
+        fitted.check_network(table.network)
         pools = self._dataset.pools
         embedded = np.flatnonzero((table.photos != 0) & ~pools.measures)
-        raw = table.of(embedded)
-        is_current = fitted is not None and fitted.lineage["network"] == table.network
-        scaler = fitted.scaler if fitted and is_current else EmbeddingScaler.fit(raw, normalize=self._normalize)
-        embeddings = empty_where_unused((len(self._dataset), raw.shape[1]))
-        embeddings[embedded] = scaler.transform(raw)
-        nothing = np.zeros((len(mates), len(self._dataset.classes)), np.float32)
+        scaled = fitted.scaler.transform(table.of(embedded))
+        embeddings = empty_where_unused((len(self._dataset), scaled.shape[1]))
+        embeddings[embedded] = scaled
         return propagate_labels(
             mates,
             np.intersect1d(pools.labelled, embedded),
@@ -116,7 +134,7 @@ class RunPropagation:
             embeddings=embeddings,
             targets=self._dataset.targets,
             sequences=sequences,
-            probabilities=fitted.classifier.probabilities(embeddings[mates]) if fitted and is_current else nothing,
+            probabilities=fitted.classifier.probabilities(embeddings[mates]),
         )
 
     def save(self, store: RunStore) -> None:

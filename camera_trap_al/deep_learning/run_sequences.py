@@ -2,7 +2,9 @@
 
 import logging
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,8 @@ __all__ = ["find_sequences", "read_photo_times", "with_sequences"]
 logger = logging.getLogger(__name__)
 
 N_TOLD = 3  # of the places without photos
+KEPT_AT_ONCE = 10_000  # times
+ARE_KNOWN = "sequences_are_known"  # under which the store remembers that sequences count in this run
 
 
 def with_sequences(store: RunStore, catalogue: Catalogue) -> Catalogue:
@@ -37,11 +41,17 @@ def with_sequences(store: RunStore, catalogue: Catalogue) -> Catalogue:
     or_of_file = config.photo_times == "file"
     with store.transaction() as db:
         unknown = place_table.rows_to_read(db, or_of_file=or_of_file)
-    found = read_photo_times(catalogue, config, unknown)
+
+    def keep(found: Mapping[int, PhotoTime]) -> None:
+        with store.transaction() as db:
+            place_table.store_times(db, found)
+
+    read_photo_times(catalogue, config, unknown, keep)
     with store.transaction() as db:
-        place_table.store_times(db, found)
         taken_at = place_table.times(db, or_of_file=or_of_file)
-    grouped = find_sequences(catalogue, config, taken_at)
+    grouped = find_sequences(catalogue, config, taken_at, are_known=bool(store.recall(ARE_KNOWN)))
+    if grouped.sequences is not None:
+        store.remember(ARE_KNOWN, True)
     with store.transaction() as db:
         unknown_everywhere = np.full(len(catalogue), -1)
         place_table.store_places(
@@ -50,23 +60,46 @@ def with_sequences(store: RunStore, catalogue: Catalogue) -> Catalogue:
     return grouped
 
 
-def read_photo_times(catalogue: Catalogue, config: RunConfig, rows: IndexArray) -> dict[int, PhotoTime]:
-    """Read when the photos of `rows` were taken, by row; those whose name says their sequence are left out."""
+def read_photo_times(
+    catalogue: Catalogue, config: RunConfig, rows: IndexArray, keep: Callable[[Mapping[int, PhotoTime]], object]
+) -> None:
+    """Read when the photos of `rows` were taken; those whose name says their sequence are left out.
+
+    Parameters
+    ----------
+    catalogue
+        The photos.
+    config
+        The settings of times and names.
+    rows
+        (n,) rows.
+    keep
+        Is given what was found, by row, after every 10,000 photos, so that a stop loses little.
+    """
     rows = rows[~catalogue.pools.is_set_aside[rows]]
     told_by_name = tell_their_sequence([catalogue.paths[row] for row in rows.tolist()], config.sequence_pattern)
     wanted = rows[~told_by_name].tolist()
     if not wanted:
-        return {}
+        return
+    sources: Counter[str] = Counter()
     with stage(logger, f"Reading when {len(wanted)} photos were taken", "reading times"):
         threads, or_of_file = decoding_threads(config.num_workers), config.photo_times == "file"
-        found = read_times((catalogue.path(row) for row in wanted), threads=threads, or_of_file=or_of_file)
-    sources = Counter(time.source for time in found)
+        times = read_times(map(catalogue.path, wanted), len(wanted), threads=threads, or_of_file=or_of_file)
+        found = zip(wanted, times, strict=True)
+        while some := dict(islice(found, KEPT_AT_ONCE)):
+            keep(some)
+            sources.update(time.source for time in some.values())
     logger.info("Times of photos: %s", ", ".join(f"{count} {source}" for source, count in sources.most_common()))
-    return dict(zip(wanted, found, strict=True))
 
 
-def find_sequences(catalogue: Catalogue, config: RunConfig, taken_at: NDArray[np.float64]) -> Catalogue:
+def find_sequences(
+    catalogue: Catalogue, config: RunConfig, taken_at: NDArray[np.float64], *, are_known: bool = False
+) -> Catalogue:
     """Group photos by site and time, or by their names, and enter that into the catalogue.
+
+    Of photos that lie directly in the folder of their class, the site is not known. Those of one class in train_data
+    and validation_data are taken to lie in one folder: that two cameras saw one species at the same time is less likely
+    than that photos of one burst were dealt to both.
 
     Parameters
     ----------
@@ -76,6 +109,8 @@ def find_sequences(catalogue: Catalogue, config: RunConfig, taken_at: NDArray[np
         The settings of sites and sequences.
     taken_at
         (n_rows,) ms since 1970 of the camera's clock, NaN where that is not known.
+    are_known
+        Whether sequences count already, so that they do however few photos have a time by now.
 
     Raises
     ------
@@ -84,14 +119,16 @@ def find_sequences(catalogue: Catalogue, config: RunConfig, taken_at: NDArray[np
     """
     sites = _sites(catalogue, config)
     pattern = config.sequence_pattern
-    # The numbers of the data sets keep apart folders that have the same name in two of them.
-    paths = [f"{role}/{path}" for role, path in zip(catalogue.pools.roles.tolist(), catalogue.paths, strict=True)]
+    paths = [
+        f"{'unlabelled' if role == Role.UNLABELLED else 'classes'}/{path}"
+        for role, path in zip(catalogue.pools.roles.tolist(), catalogue.paths, strict=True)
+    ]
     sequences = group_sequences(paths, sites, taken_at, gap=config.sequence_gap, pattern=pattern)
     is_known = ~np.isnan(taken_at) | tell_their_sequence(catalogue.paths, pattern)
     sequences = np.where(is_known, sequences, -1)
     rows = catalogue.pools.unlabelled if len(catalogue.pools.unlabelled) else catalogue.pools.usable
     known = float(is_known[rows].mean())
-    if known < ENOUGH_KNOWN and pattern is None and config.group_by != "sequence":
+    if known < ENOUGH_KNOWN and pattern is None and config.group_by != "sequence" and not are_known:
         told = (
             "No photo says when it was taken"
             if not known

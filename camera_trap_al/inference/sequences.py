@@ -122,7 +122,7 @@ def _read(photos: PhotoSet, to_read: Mapping[int, str], results: Results, thread
     if not to_read:
         return {}
     with stage(logger, f"Reading when {len(to_read)} photos were taken"):
-        times = read_times((photos[at].path for at in to_read), threads=threads)
+        times = list(read_times((photos[at].path for at in to_read), len(to_read), threads=threads))
     results.add_times(
         TimeRow(photos.names[at], seen, time.taken_at)
         for (at, seen), time in zip(to_read.items(), times, strict=True)

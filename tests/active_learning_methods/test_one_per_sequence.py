@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from camera_trap_al.active_learning_methods import STRATEGIES
-from camera_trap_al.active_learning_methods.base import PoolView
+from camera_trap_al.active_learning_methods.base import PoolView, QueryStrategy
 from camera_trap_al.active_learning_methods.one_per_sequence import choose_one_per_sequence
-from camera_trap_al.exceptions import EmptyPoolError
+from camera_trap_al.exceptions import ConfigError, EmptyPoolError
 from camera_trap_al.pools import UNLABELLED, FloatArray, IndexArray
 
 N_SEQUENCES, LENGTH = 12, 5
@@ -90,3 +90,49 @@ def test_the_photo_of_a_burst_is_the_one_that_the_strategy_wants_most() -> None:
         for of_sequence in [sequences[view.unlabelled] == sequence]
     }
     assert sorted(choose("margin", view, 9, sequences).tolist()) == sorted(best.values())
+
+
+class Watched(QueryStrategy):
+    """Chooses the rows in their order, burst after burst, and counts how often it is asked."""
+
+    n_calls = 0
+
+    def choose(self, view: PoolView, n: int, rng: np.random.Generator) -> IndexArray:
+        self.n_calls += 1
+        return view.unlabelled[:n]
+
+
+def long_bursts(n_sequences: int, length: int) -> tuple[PoolView, IndexArray]:
+    sequences = np.repeat(np.arange(n_sequences), length)
+    view = PoolView(
+        embeddings=np.zeros((len(sequences), 1), np.float32),
+        targets=np.full(len(sequences), UNLABELLED),
+        labelled=np.zeros(0, np.int64),
+        unlabelled=np.arange(len(sequences)),
+        classes=("a", "b", "c"),
+        classifier=Softmax(),
+    )
+    return view, sequences
+
+
+def test_a_strategy_that_wants_all_photos_of_a_burst_is_not_asked_once_for_each_burst() -> None:
+    view, sequences = long_bursts(200, 50)
+    strategy = Watched()
+    chosen = choose_one_per_sequence(strategy, view, 100, np.random.default_rng(0), sequences)
+    assert sequences[chosen].tolist() == list(range(100))
+    assert strategy.n_calls == 2, "100 photos are of two bursts, so that 50 times as many are of a hundred"
+
+
+@pytest.mark.parametrize(("n_given", "n_taken"), [(1000, 10), (0, None)])
+def test_a_strategy_of_ones_own_that_gives_too_many_or_nothing_does_no_harm(n_given: int, n_taken: int | None) -> None:
+    class Careless:
+        def select_batch(self, view: PoolView, n: int, rng: np.random.Generator) -> IndexArray:
+            return view.unlabelled[:n_given]
+
+    view, sequences = long_bursts(20, 2)
+    if n_taken is None:
+        with pytest.raises(ConfigError, match="must choose 10 photos; it chose none"):
+            choose_one_per_sequence(Careless(), view, 10, np.random.default_rng(0), sequences)  # type: ignore[arg-type]
+    else:
+        chosen = choose_one_per_sequence(Careless(), view, 10, np.random.default_rng(0), sequences)  # type: ignore[arg-type]
+        assert sequences[chosen].tolist() == list(range(n_taken))

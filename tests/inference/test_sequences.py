@@ -148,10 +148,10 @@ def test_at_least_half_of_the_photos_must_have_a_time(export, bursts, n_without,
 def test_a_photo_is_asked_once_when_it_was_taken_and_again_if_it_has_changed(export, bursts, tmp_path, monkeypatch):
     asked = []
 
-    def watched(paths, **options):
+    def watched(paths, n, **options):
         paths = list(paths)
         asked.extend(path.relative_to(bursts).as_posix() for path in paths)
-        return read_times(paths, **options)
+        return read_times(paths, n, **options)
 
     monkeypatch.setattr("camera_trap_al.inference.sequences.read_times", watched)
     first = predict(export, bursts, output_dir=tmp_path / "out")
