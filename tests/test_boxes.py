@@ -135,7 +135,7 @@ def test_photos_without_a_box_are_decided_and_nobody_is_asked(photos: Path, tmp_
     expert, result = run(photos, tmp_path / "run", detections=file, detections_empty="empty", classes=None)
     asked = [path for query in expert.queries for path in query.paths]
     assert len(asked) == 8 and not any("empty" in path for path in asked)
-    assert (result.ended_because, result.labels_given) == ("everything is labelled", 8)
+    assert (result.ended_because, result.labels_given) == ("every photo that may be asked about is labelled", 8)
     lines = table_of(tmp_path / "run" / "predictions.csv")
     assert [(line["File"], line["Species"], line["decision"]) for line in lines] == [
         (f"{number:02} empty.png", "empty", "detector") for number in range(0, 12, 3)
@@ -179,10 +179,25 @@ def test_predict_says_when_it_looks_at_what_the_model_has_not_learnt_from(
     assert "learnt from animals that were cut out" in caplog.text
     caplog.clear()
     predict(tmp_path / "run" / "export", photos / "unlabelled", output_dir=None, detections=file)
-    assert "The model learnt from" not in caplog.text
+    assert "The model learnt" not in caplog.text
+    predict(tmp_path / "run" / "export", photos / "unlabelled", output_dir=None, detections=file, padding=0.3)
+    assert "The model learnt with padding 0.1, not 0.3: it may be wrong more often." in caplog.text
     run(photos, tmp_path / "whole", stop_after=0)
     predict(tmp_path / "whole" / "export", photos / "unlabelled", output_dir=None, detections=file)
     assert "The model learnt from whole photos" in caplog.text
+
+
+def test_a_run_that_learnt_from_whole_photos_says_what_detections_change(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = file_of_all(photos, tmp_path / "found.json")
+    run(photos, tmp_path / "run", stop_after=1)
+    for _ in range(2):
+        run(photos, tmp_path / "run", stop_after=0, detections=file)
+    assert caplog.text.count("The run began without detections.") == 1
+    caplog.clear()
+    run(photos, tmp_path / "other", stop_after=1, detections=file)
+    assert "The run began without detections." not in caplog.text
 
 
 def found_in(photos: Path, file: Path, threshold: float = 0.2) -> dict[str, PhotoBoxes]:

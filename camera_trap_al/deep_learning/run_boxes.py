@@ -52,6 +52,13 @@ def with_boxes(store: RunStore, catalogue: Catalogue) -> Catalogue:
 
 def _found_now(store: RunStore, catalogue: Catalogue, file: Path) -> tuple[dict[int, PhotoBoxes], OtherBoxes]:
     threshold = store.config.detection_threshold
+    if store.has_begun() and store.recall(THRESHOLD) is None:
+        logger.warning(
+            "The run began without detections. All photos are embedded again, as animals cut out of them, by a network "
+            "that learnt from whole photos; it learns from the animals when it is finetuned the next time "
+            "(embedding_finetuning_period). A new run with the labels of this one as initial_labels would begin with "
+            "them."
+        )
     with stage(logger, f"Reading the detections in {file.name}", "reading detections"):
         found, others = find_boxes(catalogue, read_detections(file), threshold)
     with store.transaction() as db:

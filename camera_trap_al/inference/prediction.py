@@ -165,6 +165,12 @@ def _tell_other_view(description: ModelDescription, settings: PredictionSettings
             "The model learnt from whole photos, and is to look at animals that are cut out now: it may be wrong more "
             "often. Look at some of its answers, or train it with detections too."
         )
+    elif settings.detections is not None:
+        asked = {"padding": settings.padding, "detection_threshold": settings.detection_threshold}
+        learnt = {"padding": description.crops["padding"], "detection_threshold": description.crops["threshold"]}
+        others = [f"{name} {learnt[name]:g}, not {asked[name]:g}" for name in asked if asked[name] != learnt[name]]
+        if others:
+            logger.warning("The model learnt with %s: it may be wrong more often.", " and ".join(others))
 
 
 def _classify_missing(
