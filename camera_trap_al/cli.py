@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        chosen = _parser(words[0] if words else "").parse_args(words)
+        chosen = _parser(words).parse_args(words)
         chosen.call(chosen)
     except (CameraTrapALError, OSError) as error:  # OSError: a full disk, a folder that may not be written
         sys.stderr.write(f"camera-trap-al: {error}\n")
@@ -37,8 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser(command: str = "") -> argparse.ArgumentParser:
-    """Make the parser; `command` is the one that was typed, and only it needs all its options."""
+def _parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """Make the parser for what was typed: only the command at its begin needs all its options."""
+    command = words[0] if words else ""
     parser = argparse.ArgumentParser(
         prog="camera-trap-al", description="Train an image classifier for camera-trap photos by active learning."
     )
@@ -57,10 +58,11 @@ def _parser(command: str = "") -> argparse.ArgumentParser:
     )
     demo.add_argument("--seed", type=int, default=1, help="seed of the run (default: %(default)s)")
     demo.set_defaults(call=_demo)
-    _add_run(commands, with_options=command == "run")
+    _add_run(commands, words)
     _add_predict(commands, with_options=command == "predict")
     _add_simulate(commands, with_options=command == "simulate")
     _add_template(commands)
+    _add_doctor(commands, with_options=command == "doctor")
     return parser
 
 
@@ -70,19 +72,19 @@ def _demo(chosen: argparse.Namespace) -> None:
     run_demo(chosen.folder.absolute(), seed=chosen.seed)
 
 
-def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", *, with_options: bool) -> None:
+def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", words: Sequence[str]) -> None:
     run = commands.add_parser(
         "run",
         help="train a classifier on your own photos, asking for labels",
-        usage="%(prog)s --unlabelled-data PATH --train-data PATH [--validation-data PATH] [options]",
+        usage="%(prog)s [--settings FILE] --unlabelled-data PATH --train-data PATH [--validation-data PATH] [options]",
         description="Train an image classifier, asking a person to label the photos that are worth it. A run that was "
         "stopped goes on when the same command is given again.",
         allow_abbrev=False,  # a setting of a later version must not make an old command ambiguous
     )
-    if with_options:
+    if list(words[:1]) == ["run"]:
         from camera_trap_al import cli_run  # and with it torch
 
-        cli_run.add_options(run)
+        cli_run.add_options(run, words[1:])
         run.set_defaults(call=cli_run.run)
 
 
@@ -144,3 +146,18 @@ def _template(chosen: argparse.Namespace) -> None:
 
     classes = chosen.classes or scan_folder(chosen.train_data).folders
     say(str(write_template(chosen.folder.absolute(), classes, add_classes=chosen.add, label_column=chosen.column)))
+
+
+def _add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", *, with_options: bool) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="say whether this computer has what a run needs",
+        description="Print versions, device, memory, free disk space, whether a run can write there, whether the "
+        "weights of the network are in place, and what to do where something is missing. The exit status is 1 if no "
+        "run can go on like this.",
+    )
+    if with_options:
+        from camera_trap_al import cli_doctor  # and with it torch
+
+        cli_doctor.add_options(doctor)
+        doctor.set_defaults(call=cli_doctor.run)

@@ -2,17 +2,29 @@
 
 import argparse
 import logging
+from collections.abc import Mapping, Sequence
 from inspect import signature
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from camera_trap_al.cli_options import FunctionOptions
+from camera_trap_al.dry_run import show_costs
 from camera_trap_al.exceptions import CameraTrapALError
 from camera_trap_al.labelling.dialogue import say
 from camera_trap_al.main_scripts import run_active_learning
 from camera_trap_al.report import learning_curve
+from camera_trap_al.settings_file import read_settings_file
 
 __all__ = ["add_options", "named_as_typed", "run"]
 
 SETTINGS = signature(run_active_learning).parameters
+
+FILE: Mapping[str, Any] = {
+    "metavar": "FILE",
+    "type": Path,
+    "help": "a TOML file with settings, each a line such as active_batch = 50; those that are typed count more",
+}
 
 # A setting belongs to the first group whose pattern is in its name.
 GROUPS = {
@@ -24,9 +36,27 @@ GROUPS = {
 }
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add an option for each setting that can be typed: all but `stop_when`, which is a function."""
-    _options().add_to(parser)
+def add_options(parser: argparse.ArgumentParser, words: Sequence[str] = ()) -> None:
+    """Add an option for each setting that can be typed: all but `stop_when`, which is a function.
+
+    Parameters
+    ----------
+    parser
+        That of the command.
+    words
+        What was typed: a file of settings that it names is read, since an option has as its default what that says.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be used.
+    """
+    of_a_file = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    of_a_file.add_argument("--settings", **FILE)
+    file = of_a_file.parse_known_args(words)[0].settings
+    parser.add_argument("--dry-run", action="store_true", help="show what the run would do and cost, and stop")
+    parser.add_argument("--settings", **FILE)
+    _options({} if file is None else read_settings_file(file, SETTINGS)).add_to(parser)
 
 
 def run(chosen: argparse.Namespace) -> None:
@@ -43,8 +73,12 @@ def run(chosen: argparse.Namespace) -> None:
         What the run raised, with settings named as they are typed here.
     """
     logging.getLogger(__package__).setLevel(logging.INFO)
+    given = _options().given(chosen)
     try:
-        result = run_active_learning(**_options().given(chosen))
+        if chosen.dry_run:
+            show_costs(**given)
+            return
+        result = run_active_learning(**given)
     except CameraTrapALError as error:
         raise CameraTrapALError(named_as_typed(str(error))) from error
     if result.validation_history:
@@ -57,5 +91,5 @@ def named_as_typed(message: str) -> str:
     return _options().named_as_typed(message)
 
 
-def _options() -> FunctionOptions:
-    return FunctionOptions(SETTINGS, run_active_learning.__doc__, GROUPS)
+def _options(of_a_file: Mapping[str, Any] = MappingProxyType({})) -> FunctionOptions:
+    return FunctionOptions(SETTINGS, run_active_learning.__doc__, GROUPS, of_a_file)

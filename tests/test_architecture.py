@@ -40,8 +40,8 @@ LAYERS = [
     {"inference", "publishing", "round_figures", "run_report"},
     {"main_scripts"},
     {"simulation_photos", "simulation_result"},
-    {"demo", "simulation"},
-    {"cli", "cli_options", "cli_predict", "cli_run", "cli_simulate", "utils"},
+    {"demo", "doctor", "dry_run", "settings_file", "simulation"},
+    {"cli", "cli_doctor", "cli_options", "cli_predict", "cli_run", "cli_simulate", "utils"},
 ]
 WITHIN = {
     ("query_table", "photo_table"),
@@ -54,6 +54,7 @@ WITHIN = {
     ("evaluation", "predictions"),
     ("publishing", "round_figures"),
     ("publishing", "run_report"),
+    ("cli", "cli_doctor"),
     ("cli", "cli_predict"),
     ("cli", "cli_run"),
     ("cli", "cli_simulate"),
@@ -63,7 +64,7 @@ WITHIN = {
 }
 # By the name of a part, or of one module in it.
 HEAVY = {
-    "torch": {"deep_learning", "export", "start_screen"},
+    "torch": {"deep_learning", "doctor", "export", "start_screen"},
     "torchvision": {"deep_learning"},
     "matplotlib": {"evaluation", "report", "simulation_result"},
     "onnx": {"deep_learning/network_graph", "model_graph", "export_problems", "inference"},

@@ -37,5 +37,5 @@ def test_the_command_that_it_shows_can_be_typed() -> None:
     section = README.read_text(encoding="utf-8").partition("### From the command line")[2].partition("###")[0]
     (command,) = re.findall(r"^camera-trap-al (run .*)", section, re.MULTILINE)
     options = shlex.split(" ".join(re.findall(r"`(--[^`]+)`", section)))
-    chosen = _parser("run").parse_args([*command.split(), *options])
+    chosen = _parser(["run"]).parse_args([*command.split(), *options])
     assert chosen.finetuning_gate is False and chosen.classes == ["Deer", "Fox"]

@@ -24,6 +24,7 @@ __all__ = [
     "build_embedding_net",
     "check_architecture",
     "n_parameters",
+    "torchvision_weights_file",
 ]
 
 logger = logging.getLogger(__name__)
@@ -269,24 +270,30 @@ def _load_local_weights(net: EmbeddingNet, path: Path) -> None:
     logger.info("Weights of %s: %s", net.arch_name, path)
 
 
+def torchvision_weights_file(arch_name: str) -> tuple[Path, str]:
+    """Say where torch keeps the weights that torchvision has for an architecture, and from where it downloads them."""
+    url = str(models.get_model_weights(arch_name).DEFAULT.url)
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1], url
+
+
 def _load_torchvision_weights(net: EmbeddingNet) -> None:
     weights = models.get_model_weights(net.arch_name).DEFAULT
-    path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
+    path, url = torchvision_weights_file(net.arch_name)
     try:
         state = weights.get_state_dict(progress=True, check_hash=True, map_location="cpu", weights_only=True)
     except Exception as error:  # as above, and whatever a download can meet with
         remedy = (
-            f"The file {path} is there and may be damaged: delete it, then download it again from {weights.url}."
+            f"The file {path} is there and may be damaged: delete it, then download it again from {url}."
             if path.exists()
-            else f"Download {weights.url} on a computer that can, and put the file at {path}."
+            else f"Download {url} on a computer that can, and put the file at {path}."
         )
         raise WeightsUnavailableError(
             f"The pretrained weights of {net.arch_name} cannot be loaded ({_first_line(error)}). {remedy} Or name a "
             "file of weights that you have in pretrained_weights, or set use_pretrained=False.",
             path,
-            weights.url,
+            url,
         ) from error
-    _fill(net, state, str(path), path, weights.url)
+    _fill(net, state, str(path), path, url)
     logger.info("Weights of %s: %s (%s)", net.arch_name, weights, path)
 
 
