@@ -10,7 +10,7 @@ from os import PathLike
 from types import MappingProxyType, NoneType, UnionType
 from typing import Any, NamedTuple, Union, get_args, get_origin
 
-__all__ = ["FunctionOptions"]
+__all__ = ["FunctionOptions", "descriptions"]
 
 # What the description of a parameter says for Python, and how it is said for a command line.
 REWORDED = {
@@ -68,7 +68,7 @@ class FunctionOptions:
         self.settings = {
             name: setting.replace(default=defaults.get(name, setting.default)) for name, setting in settings.items()
         }
-        self._described = _descriptions(docstring or "")
+        self._described = descriptions(docstring or "")
         self._groups = groups
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
@@ -194,7 +194,7 @@ KINDS: Mapping[frozenset[Any], Kind] = {
 }
 
 
-def _descriptions(docstring: str) -> dict[str, str]:
+def descriptions(docstring: str) -> dict[str, str]:
     """Take the description of each parameter from a docstring."""
     _, _, parameters = cleandoc(docstring).partition("Parameters\n----------\n")
     entries = re.findall(r"^(\w.*)\n((?: .*\n)+)", parameters.partition("\n\n")[0] + "\n", re.MULTILINE)

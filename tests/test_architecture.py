@@ -41,7 +41,7 @@ LAYERS = [
     {"main_scripts"},
     {"simulation_photos", "simulation_result"},
     {"demo", "doctor", "dry_run", "settings_file", "simulation"},
-    {"cli", "cli_doctor", "cli_options", "cli_predict", "cli_run", "cli_simulate", "utils"},
+    {"cli", "cli_doctor", "cli_options", "cli_predict", "cli_run", "cli_simulate", "settings_table", "utils"},
 ]
 WITHIN = {
     ("query_table", "photo_table"),
@@ -59,6 +59,7 @@ WITHIN = {
     ("cli", "cli_run"),
     ("cli", "cli_simulate"),
     ("cli_predict", "cli_options"),
+    ("settings_table", "cli_options"),
     ("cli_run", "cli_options"),
     ("cli_simulate", "cli_options"),
 }

@@ -1,10 +1,12 @@
 """What README.md says is what the code does."""
 
+import inspect
 import re
 import shlex
 from dataclasses import fields
 from pathlib import Path
 
+from camera_trap_al import run_active_learning, settings_table
 from camera_trap_al.active_learning_methods import STRATEGIES
 from camera_trap_al.active_learning_methods.table import DEFAULT, make_table
 from camera_trap_al.cli import _parser
@@ -13,10 +15,32 @@ from camera_trap_al.config import RunConfig
 README = Path(__file__).parents[1] / "README.md"
 
 
+def between(marker: str) -> str:
+    _, behind = README.read_text(encoding="utf-8").split(f"<!-- {marker} -->\n")
+    return behind.split(f"<!-- /{marker} -->")[0]
+
+
 def test_the_table_of_strategies_is_the_one_that_the_code_makes() -> None:
-    _, between = README.read_text(encoding="utf-8").split("<!-- strategies -->\n")
-    table, _ = between.split("<!-- /strategies -->")
-    assert table == make_table(), "Put the output of active_learning_methods.table.make_table() between the markers."
+    told = "Put the output of active_learning_methods.table.make_table() between the markers."
+    assert between("strategies") == make_table(), told
+
+
+def test_the_table_of_settings_is_the_one_that_the_code_makes() -> None:
+    told = "Put the output of settings_table.make_table() between the markers."
+    assert between("settings") == settings_table.make_table(), told
+
+
+def test_every_setting_has_a_full_line() -> None:
+    lines = settings_table.make_table().splitlines()[2:]
+    assert len(lines) == len(inspect.signature(run_active_learning).parameters)
+    for line in lines:
+        name, kind, default, unit, on_resume, what = (
+            cell.strip(" `") for cell in re.split(r"(?<!\\)\|", line.strip("|"))
+        )
+        assert kind and what and on_resume in ("kept", "not read", "each start", "may change")
+        assert default or name in ("train_data", "unlabelled_data")
+        assert "object" not in kind or name in ("active_learning_strategy", "classifier", "label_source")
+        assert unit == settings_table.UNITS.get(name, "")
 
 
 def test_every_strategy_has_a_full_line() -> None:
