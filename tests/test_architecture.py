@@ -154,6 +154,25 @@ def test_print_and_input_are_used_only_by_the_label_dialogue() -> None:
         assert not calls & {"print", "input"} or module.name == "dialogue.py", module
 
 
+LONG_SIGNATURE = {"run_active_learning"}  # has a line for each of its settings
+
+
+def length(function: ast.FunctionDef) -> int:
+    """Lines of a function without its docstring, and without its signature where that is long."""
+    documented = ast.get_docstring(function) is not None
+    first = function.body[1] if documented and len(function.body) > 1 else function.body[0]
+    last = function.end_lineno or 0
+    signature = 0 if function.name in LONG_SIGNATURE else function.body[0].lineno - function.lineno
+    return last - first.lineno + 1 + signature
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_function_is_longer_than_60_lines(module: Path) -> None:
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            assert length(node) <= 60, f"{module}: {node.name} has {length(node)} lines"
+
+
 def test_setup_py_has_three_lines_and_design_limits_hold() -> None:
     assert len((PACKAGE.parent / "setup.py").read_text(encoding="utf-8").splitlines()) == 3
     for module in MODULES:

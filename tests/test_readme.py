@@ -1,11 +1,16 @@
 """What README.md says is what the code does."""
 
 import inspect
+import logging
 import re
 import shlex
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+import camera_trap_al
 from camera_trap_al import run_active_learning, settings_table
 from camera_trap_al.active_learning_methods import STRATEGIES
 from camera_trap_al.active_learning_methods.table import DEFAULT, make_table
@@ -63,3 +68,19 @@ def test_the_command_that_it_shows_can_be_typed() -> None:
     options = shlex.split(" ".join(re.findall(r"`(--[^`]+)`", section)))
     chosen = _parser(["run"]).parse_args([*command.split(), *options])
     assert chosen.finetuning_gate is False and chosen.classes == ["Deer", "Fox"]
+
+
+PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("block", PYTHON_BLOCKS, ids=lambda block: block.splitlines()[0])
+def test_python_that_it_shows_runs(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*given: Any, **settings: Any) -> None:
+        inspect.signature(run_active_learning).bind(*given, **settings)
+
+    level = logging.getLogger().level
+    monkeypatch.setattr(camera_trap_al, "run_active_learning", run)  # its folders are those of somebody else
+    try:
+        exec(compile(block, "README.md", "exec"), {})
+    finally:
+        logging.getLogger().setLevel(level)

@@ -1,0 +1,16 @@
+"""Prints, as constraints for pip, the oldest version of each library that pyproject.toml allows."""
+
+import tomllib
+from pathlib import Path
+
+
+def main() -> None:
+    """Print a line such as ``numpy==1.26`` for each dependency."""
+    with (Path(__file__).parents[2] / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+    for requirement in project["dependencies"]:
+        print(requirement.replace(">=", "=="))
+
+
+if __name__ == "__main__":
+    main()
