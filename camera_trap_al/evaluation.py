@@ -286,7 +286,7 @@ def _draw(report: EvaluationReport, path: Path) -> None:
 def plot_confusion_matrix(report: EvaluationReport) -> "Figure":
     """Draw the confusion matrix: a count in each cell that has one, coloured by its share of the true class.
 
-    The figure belongs to nobody: ``figure.savefig`` writes it, a notebook shows it.
+    The figure belongs to nobody: ``figure.savefig`` writes it, a notebook shows it after ``%matplotlib inline``.
     """
     from matplotlib.figure import Figure  # not pyplot, whose state and backend belong to the user
 

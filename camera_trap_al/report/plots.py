@@ -1,7 +1,7 @@
 """Figures of a run for notebooks and for the page: each function gives a matplotlib figure, which nobody else holds.
 
-``figure.savefig`` writes it, a notebook shows it. pyplot, whose state and backend belong to the user, is not used.
-Colours are those of Okabe & Ito (2008), made for colour-blind eyes; classes have markers too.
+``figure.savefig`` writes it, a notebook shows it after ``%matplotlib inline``. pyplot, whose state and backend belong
+to the user, is not used. Colours are those of Okabe & Ito (2008), made for colour-blind eyes; classes have markers too.
 """
 
 import warnings
