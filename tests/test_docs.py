@@ -124,10 +124,11 @@ def texts_of_the_package() -> Iterator[str]:
                 yield node.value
 
 
-def test_the_messages_in_the_guide_are_those_of_the_code() -> None:
+@pytest.mark.parametrize(("page", "n_messages"), [("docs/guide.md", 36), ("README.md", 10)])
+def test_the_messages_that_are_explained_are_those_of_the_code(page: str, n_messages: int) -> None:
     texts = list(texts_of_the_package())
-    messages = [cell.strip("`") for table in between(DOCS / "guide.md", "messages") for cell in first_cells(table)]
-    assert len(messages) > 20
+    messages = [cell.strip("`") for table in between(ROOT / page, "messages") for cell in first_cells(table)]
+    assert len(messages) == n_messages
     for message in messages:
         wanted = re.compile(".*".join(map(re.escape, message.split("..."))), re.DOTALL)
         assert any(map(wanted.search, texts)), f"no message of the code says: {message}"
