@@ -96,12 +96,14 @@ def draw_audit(
     at_least: int = 1,
     first_number: int = 0,
     is_sequence: NDArray[np.bool_] | None = None,
+    n_others: int = 0,
 ) -> NDArray[np.float64]:
     """Reserve photos for the audit, whole groups at a time, so that no photo of a burst is learnt and tested.
 
-    Photos of a large group are drawn one by one. A group that may be a burst or not is none if it holds more than 50
-    photos, but a site or a card, and fewer than ten of them in the audit could not tell how far it is off by chance. A
-    known burst is large only if it holds more than a tenth of all photos: it would leave too few.
+    Photos of a large group are drawn one by one: one that holds more than a tenth of the photos that are wanted would
+    be in few audits, and decide those that it is in. Groups that are known to be bursts may hold 50 photos though,
+    since the rest of a burst that is cut is learnt from, but no more than a tenth of all photos, which would leave too
+    few; others that hold more are sites or cards.
 
     Parameters
     ----------
@@ -117,6 +119,8 @@ def draw_audit(
         Of what is drawn as one.
     is_sequence
         (n,) whether the group of a photo is known to be a burst; None: of none.
+    n_others
+        Photos that there are besides these.
 
     Returns
     -------
@@ -127,9 +131,10 @@ def draw_audit(
     if not len(groups) or not fraction or not n_wanted:
         return lots
     _, of_photo, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    longest = np.full(len(groups), min(n_wanted // FEWEST_GROUPS, LONGEST_SEQUENCE))
+    tenth = n_wanted // FEWEST_GROUPS
+    longest = np.full(len(groups), min(tenth, LONGEST_SEQUENCE))
     if is_sequence is not None:
-        longest[is_sequence] = len(groups) // FEWEST_GROUPS
+        longest[is_sequence] = min(max(tenth, LONGEST_SEQUENCE), (len(groups) + n_others) // FEWEST_GROUPS)
     is_alone = sizes[of_photo] > longest
     units = np.where(is_alone, len(sizes) + np.arange(len(groups)), of_photo)
     _, of_photo, sizes = np.unique(units, return_inverse=True, return_counts=True)

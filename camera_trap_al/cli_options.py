@@ -31,12 +31,22 @@ class Kind(NamedTuple):
     if_many: Mapping[str, Any] = {}
 
 
+class AddWords(argparse.Action):
+    """Collects words in a list, in the place of those that are the default."""
+
+    def __call__(self, parser: object, namespace: argparse.Namespace, values: Any, option: object = None) -> None:
+        """Add the words of one use of the option to those of the uses before it."""
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [*([] if before is self.default else before), *values])
+
+
 class AddPairs(argparse.Action):
-    """Collects pairs in a dict."""
+    """Collects pairs in a dict, in the place of those that are the default."""
 
     def __call__(self, parser: object, namespace: argparse.Namespace, values: Any, option: object = None) -> None:
         """Add the pairs of one use of the option to those of the uses before it."""
-        pairs = dict(getattr(namespace, self.dest) or {})
+        before = getattr(namespace, self.dest)
+        pairs = {} if before is self.default else dict(before)
         for word, name in values:
             if pairs.setdefault(word, name) != name:
                 raise argparse.ArgumentError(self, f"{word!r} can mean one class, not {pairs[word]!r} and {name!r}")
@@ -185,7 +195,7 @@ KINDS: Mapping[frozenset[Any], Kind] = {
     frozenset({str}): Kind("WORD"),
     frozenset({str, PathLike[str]}): Kind("PATH"),
     frozenset({str, bool}): Kind("WORD", _read_word_or_truth),
-    frozenset({Sequence[str]}): Kind("CLASS", if_many={"nargs": "+", "action": "extend"}),
+    frozenset({Sequence[str]}): Kind("CLASS", if_many={"nargs": "+", "action": AddWords}),
     frozenset({Mapping[str, str]}): Kind(
         "WORD=CLASS", _read_pair, 'WORD=CLASS such as "Roe deer=Roe_Deer"', {"nargs": "+", "action": AddPairs}
     ),

@@ -1,5 +1,7 @@
 """What a run would do and cost, without doing it."""
 
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -8,6 +10,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from camera_trap_al import run_writer
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.deep_learning.settings import find_problems
@@ -15,18 +18,20 @@ from camera_trap_al.export_problems import find_export_problems
 from camera_trap_al.labelling.dialogue import say
 from camera_trap_al.logs import run_logging
 from camera_trap_al.main_scripts import run_active_learning
-from camera_trap_al.run_folder import faults_told, has_results
+from camera_trap_al.photo_folders import RUN_DATABASE
+from camera_trap_al.run_folder import faults_told
 from camera_trap_al.run_rebuild import open_run
 from camera_trap_al.start_screen import start_screen
 
 __all__ = ["show_costs"]
 
+LINKED = ("embedding", "classifier", "cache")
+
 
 def show_costs(**settings: Any) -> None:
     """Say what `run_active_learning` would do with these settings, and what that would cost; then stop.
 
-    A new run leaves nothing behind. One that is there is started as usual, without a question: photos that were added
-    to its folders are taken in.
+    Nothing is left behind, and a run that is there stays as it is: a copy of it is started.
 
     Raises
     ------
@@ -46,10 +51,22 @@ def show_costs(**settings: Any) -> None:
 
 @contextmanager
 def _with_folder(config: RunConfig) -> Iterator[RunConfig]:
-    """Give a new run a folder for now, on the disk where its own would be."""
-    if config.use_checkpoints and has_results(config.run_dir):
-        yield config
-        return
+    """Give the run a folder for now, on the disk where its own is or would be."""
     beside = next(folder for folder in config.run_dir.parents if folder.is_dir())
     with tempfile.TemporaryDirectory(prefix="camera_trap_al_", dir=beside) as folder:
-        yield replace(config, output_dir=Path(folder))
+        if config.use_checkpoints and (config.run_dir / RUN_DATABASE).exists():
+            run_writer.check_free(config.run_dir)
+            _copy(config.run_dir, Path(folder))
+        yield replace(config, output_dir=Path(folder), rebuild=False)
+
+
+def _copy(run: Path, folder: Path) -> None:
+    """Copy what a start reads; large files, to which a run adds or in whose place it puts others, are linked."""
+    files = [run / RUN_DATABASE, *(file for part in LINKED for file in (run / part).rglob("*") if file.is_file())]
+    for file in files:
+        target = folder / file.relative_to(run)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            (shutil.copy2 if file.name == RUN_DATABASE.name else os.link)(file, target)
+        except OSError:  # a drive that cannot link
+            shutil.copy2(file, target)

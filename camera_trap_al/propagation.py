@@ -64,14 +64,16 @@ def propagate_labels(
     """
     found = np.full(len(mates), REFUSED)
     compared = others[:: max(1, len(others) // ENOUGH_OTHERS)]
+    of_compared = embeddings[compared]
     for sequence in np.unique(sequences[mates]).tolist():
         positions = np.flatnonzero(sequences[mates] == sequence)
         answered = labelled[sequences[labelled] == sequence]
-        foreign = compared[sequences[compared] != sequence]
-        if not len(foreign):
+        is_foreign = sequences[compared] != sequence
+        if not is_foreign.any():
             continue
         to_answered = _distances(embeddings[mates[positions]], embeddings[answered])
-        bound = np.quantile(_distances(embeddings[mates[positions]], embeddings[foreign]), NEAREST_SHARE, axis=1)
+        to_compared = _distances(embeddings[mates[positions]], of_compared)
+        bound = np.quantile(to_compared[:, is_foreign], NEAREST_SHARE, axis=1)
         nearest = to_answered.argmin(axis=1)
         class_ids = targets[answered[nearest]]
         own = probabilities[positions]

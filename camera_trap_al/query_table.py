@@ -1,7 +1,7 @@
 """What was asked and answered, in the database of a run: every word of an expert is an event that stays."""
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -149,7 +149,9 @@ def store_answer(db: sqlite3.Connection, query: Query, answer: Answer, happened_
     _record(db, "correction", answer.corrections, *when_and_where)
     _record(db, "skip", dict.fromkeys(answer.skipped), *when_and_where)
     _record(db, "unusable", dict.fromkeys(answer.unusable), *when_and_where)
-    _change_photos(db, {**answer.labels, **answer.corrections, **dict.fromkeys(answer.unusable)})
+    changed = {**answer.labels, **answer.corrections, **dict.fromkeys(answer.unusable)}
+    _change_photos(db, changed)
+    _decide_again_about_mates(db, changed)
     positions = [(query.round, position) for position, _ in taken]
     db.executemany("UPDATE query_rows SET is_answered = 1 WHERE round = ? AND position = ?", positions)
     if not answer.is_partial:
@@ -207,6 +209,17 @@ def _change_photos(db: sqlite3.Connection, classes: Mapping[int, int | None]) ->
     db.executemany(
         "UPDATE photos SET class_id = ?, unusable = ? WHERE photo_row = ?",
         [(_plain(class_id), class_id is None, int(row)) for row, class_id in classes.items()],
+    )
+
+
+def _decide_again_about_mates(db: sqlite3.Connection, rows: Iterable[int]) -> None:
+    """Take back what labels said of other photos of sequences in which there are new ones."""
+    found = (db.execute("SELECT sequence FROM photos WHERE photo_row = ?", (int(row),)).fetchone() for row in rows)
+    sequences = {sequence for (sequence,) in found if sequence is not None}
+    decided = db.execute("SELECT photo_row, sequence FROM photos WHERE propagated_class IS NOT NULL").fetchall()
+    db.executemany(
+        "UPDATE photos SET propagated_class = NULL WHERE photo_row = ?",
+        [(row,) for row, sequence in decided if sequence in sequences],
     )
 
 

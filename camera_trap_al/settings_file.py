@@ -10,10 +10,11 @@ from types import NoneType
 from typing import Any, get_args
 
 from camera_trap_al.exceptions import ConfigError
+from camera_trap_al.rules import LABEL_SOURCE_WORDS
 
 __all__ = ["read_settings_file"]
 
-WORDS_OF_PATHS = ("default",)  # what a setting that takes a path may be besides
+WORDS_OF_PATHS = ("default", *LABEL_SOURCE_WORDS)  # what a setting that takes a path may be besides
 
 
 def read_settings_file(file: Path, settings: Mapping[str, Parameter]) -> dict[str, Any]:

@@ -188,6 +188,16 @@ def test_a_round_has_the_share_of_audit_photos_but_at_least_one(fraction, n, exp
     assert audit_photos_of_round(fraction, n, round_number=1) == expected
 
 
+def test_a_long_burst_is_in_the_audit_with_its_share_of_the_photos() -> None:
+    # 1000 single photos and a burst of 110: drawn whole, it would be in one audit of twenty, and be most of that.
+    groups = np.concatenate([np.arange(1000), np.full(110, 2000)])
+    rng, shares = np.random.default_rng(0), []
+    for _ in range(300):
+        lots = draw_audit(groups, 0.05, rng, is_sequence=np.ones(len(groups), np.bool_))
+        shares.append((groups[~np.isnan(lots)] == 2000).mean())
+    assert np.mean(shares) == pytest.approx(110 / 1110, abs=0.01)
+
+
 def test_rounds_of_one_photo_are_for_the_audit_as_seldom_as_the_share_says():
     assert [number for number in range(1, 61) if audit_photos_of_round(0.05, 1, number)] == [20, 40, 60]
 
@@ -198,8 +208,11 @@ def test_known_bursts_are_reserved_whole_unless_one_holds_a_tenth_of_the_photos(
     lots = draw_audit(groups, 0.1, np.random.default_rng(1), is_sequence=known)
     reserved = groups[~np.isnan(lots)]
     assert np.unique(reserved, return_counts=True)[1].tolist() == [10] * 4
-    long_ones = np.repeat(np.arange(20), 60)  # longer than what may be a site, and still bursts
-    lots = draw_audit(long_ones, 0.1, np.random.default_rng(1), is_sequence=np.ones(1200, np.bool_))
-    assert np.unique(long_ones[~np.isnan(lots)], return_counts=True)[1].tolist() == [60] * 2
+    long_ones = np.repeat(np.arange(100), 60)  # longer than what may be a site, and still bursts: 600 photos are wanted
+    lots = draw_audit(long_ones, 0.1, np.random.default_rng(1), is_sequence=np.ones(6000, np.bool_))
+    assert np.unique(long_ones[~np.isnan(lots)], return_counts=True)[1].tolist() == [60] * 10
+    few = np.repeat(np.arange(5), 10)  # added to a large pool: 5 photos alone would be a tenth of them
+    lots = draw_audit(few, 0.2, np.random.default_rng(1), is_sequence=np.ones(50, np.bool_), n_others=1000)
+    assert np.unique(few[~np.isnan(lots)], return_counts=True)[1].tolist() == [10]
     lots = draw_audit(np.repeat([0, 1], 20), 0.1, np.random.default_rng(1), is_sequence=known[:40])
     assert np.count_nonzero(~np.isnan(lots)) <= 5, "not one of two bursts whole"

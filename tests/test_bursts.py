@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from expert_by_name import Expert, tiny_run
+from expert_by_name import Expert, tiny_run, tiny_settings
 from PIL import ExifTags, Image
 
 from camera_trap_al import RunResult
+from camera_trap_al.config import RunConfig
 from camera_trap_al.exceptions import ConfigError, DataError
+from camera_trap_al.query import Answer
+from camera_trap_al.run_store import RunStore
 
 pytestmark = pytest.mark.usefixtures("sixteen_pixels")
 HUES = {"deer": 0, "frog": 1, "jay": 2}
@@ -66,7 +69,8 @@ def bursts_of(expert: Expert) -> list[list[str]]:
 
 def of_photos(output_dir: Path, what: str) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(output_dir / "data" / "run.sqlite")) as db:
-        return db.execute(f"SELECT {what} FROM photos ORDER BY photo_row").fetchall()
+        columns, _, where = what.partition(" WHERE ")
+        return db.execute(f"SELECT {columns} FROM photos WHERE {where or 1} ORDER BY photo_row").fetchall()
 
 
 def test_each_burst_is_asked_about_once_before_any_is_asked_about_again(photos: Path, tmp_path: Path) -> None:
@@ -158,6 +162,34 @@ def test_a_label_counts_for_its_burst_with_less_weight_and_is_no_answer(photos: 
     training = json.loads((tmp_path / "export" / "model.json").read_text(encoding="utf-8"))["training"]
     assert sum(training["labels_per_class"].values()) == 12 + 20, "propagated labels are no labels"
     assert training["propagated"] == len(propagated)
+
+
+def test_a_second_label_of_a_burst_takes_back_what_the_first_one_said(photos: Path, tmp_path: Path) -> None:
+    # In the database with the label itself, so that a kill before the next model loses nothing of it.
+    run(photos, tmp_path, stop_after=2, propagate="sequence")
+    with RunStore.open(RunConfig(**tiny_settings(photos, tmp_path, propagate="sequence"))) as store:
+        decided = dict(of_photos(tmp_path, "photo_row, sequence WHERE propagated_class IS NOT NULL"))
+        asked, sequence = next(iter(decided.items()))
+        query = store.ask(np.array([asked]))
+        store.commit(query, Answer({asked: 0}, source="expert"))
+    left = dict(of_photos(tmp_path, "photo_row, sequence WHERE propagated_class IS NOT NULL"))
+    assert left == {row: number for row, number in decided.items() if number != sequence}
+
+
+def test_photos_of_one_name_in_train_and_validation_do_not_tear_each_others_bursts(
+    photos: Path, tmp_path: Path
+) -> None:
+    # Both begin with 000.jpg, two years apart: in one folder, the clock would seem to be reset again and again.
+    rng = np.random.default_rng(3)
+    for folder, year, n_bursts in (("train", 0, 12), ("validation", 700, 3)):
+        for number in range(3 * n_bursts):
+            time = START + timedelta(days=year, hours=number // 3, seconds=10 * (number % 3))
+            for name in HUES:
+                path = tmp_path / folder / name / "site 0" / f"{number * 4 if year else number:03}.jpg"
+                write_photo(path, name, rng, time + timedelta(minutes=5 * list(HUES).index(name)))
+    run(photos, tmp_path / "run", stop_after=0, train_data=tmp_path / "train", validation_data=tmp_path / "validation")
+    stored = of_photos(tmp_path / "run", "role, sequence")
+    assert Counter(Counter(sequence for role, sequence in stored if role != 1).values()) == {3: 3 * 15}
 
 
 def test_a_restart_decides_nothing_again(photos: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a run would cost, said without a run."""
 
+import argparse
 import os
 import sqlite3
 import subprocess
@@ -11,9 +12,9 @@ import pytest
 from expert_by_name import tiny_run, tiny_settings
 from PIL import Image
 
-from camera_trap_al import cli
+from camera_trap_al import cli, cli_run
 from camera_trap_al.dry_run import show_costs
-from camera_trap_al.exceptions import ConfigError
+from camera_trap_al.exceptions import CheckpointError, ConfigError
 
 pytestmark = pytest.mark.usefixtures("sixteen_pixels")
 
@@ -56,6 +57,30 @@ def test_of_a_run_that_is_there_it_says_what_is_left_and_asks_nothing(
         assert db.execute("SELECT COUNT(*) FROM queries WHERE answered_at IS NOT NULL").fetchone() == (2,)
 
 
+def test_a_run_that_is_there_stays_as_it_is(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_run(photos, tmp_path / "run", stop_after=1)
+    Image.new("RGB", (20, 20), (7, 8, 9)).save(photos / "unlabelled" / "site" / "new fox.png")
+    before = everything(tmp_path)
+    show_costs(**tiny_settings(photos, tmp_path / "run"))
+    assert "Unlabelled   13 photos" in capsys.readouterr().out
+    assert everything(tmp_path) == before
+
+
+def test_a_run_that_another_program_works_on_is_left_alone(photos: Path, tmp_path: Path) -> None:
+    tiny_run(photos, tmp_path / "run", stop_after=1)
+    program = (
+        "import sys; from camera_trap_al.config import RunConfig; from camera_trap_al.run_store import RunStore\n"
+        "with RunStore.open(RunConfig(output_dir=sys.argv[1])): print('open', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", program, tmp_path / "run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with other:
+        assert other.stdout is not None and other.stdout.readline() == "open\n"
+        with pytest.raises(CheckpointError, match="works on this run"):
+            show_costs(**tiny_settings(photos, tmp_path / "run"))
+
+
 def test_a_run_that_would_begin_anew_stays_where_it_is(photos: Path, tmp_path: Path) -> None:
     tiny_run(photos, tmp_path / "run", stop_after=1)
     before = everything(tmp_path)
@@ -89,6 +114,19 @@ def test_the_command_takes_its_settings_from_a_file_and_those_that_are_typed_cou
     assert ended.returncode == 0, ended.stderr
     assert "Unlabelled   12 photos" in ended.stdout and f"Run folder   {tmp_path / 'elsewhere'}" in ended.stdout
     assert not (tmp_path / "run").exists() and not (tmp_path / "elsewhere").exists()
+
+
+def test_classes_that_are_typed_stand_in_the_place_of_those_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text(
+        "unlabelled_data = '.'\nclasses = ['Deer', 'Fox']\nclass_aliases = { roe = 'Deer' }\n", encoding="utf-8"
+    )
+    words = ["--settings", str(tmp_path / "settings.toml"), "--classes", "Wolf", "--class-aliases", "roe=Wolf"]
+    parser = argparse.ArgumentParser()
+    cli_run.add_options(parser, words)
+    chosen = parser.parse_args(words)
+    assert (chosen.classes, chosen.class_aliases) == (["Wolf"], {"roe": "Wolf"})
+    chosen = parser.parse_args(words[:2])
+    assert (chosen.classes, chosen.class_aliases) == (["Deer", "Fox"], {"roe": "Deer"})
 
 
 def test_a_fault_of_the_file_ends_the_command_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

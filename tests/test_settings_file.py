@@ -31,6 +31,7 @@ def test_values_come_as_python_has_them_and_paths_from_the_folder_of_the_file(tm
         candidate_pool = "none"
         classes = ["Deer", "Fox"]
         output_dir = "default"
+        label_source = "watch"
         label_column = "Tierart"
         class_aliases = { "Roe deer" = "Deer" }
 
@@ -47,6 +48,7 @@ def test_values_come_as_python_has_them_and_paths_from_the_folder_of_the_file(tm
         "candidate_pool": None,
         "classes": ["Deer", "Fox"],
         "output_dir": "default",
+        "label_source": "watch",
         "label_column": "Tierart",
         "class_aliases": {"Roe deer": "Deer"},
         "classifier_params": {"hidden_layer_sizes": [100, 50]},

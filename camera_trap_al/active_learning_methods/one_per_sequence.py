@@ -55,6 +55,7 @@ def choose_one_per_sequence(
     while True:
         turns = turn[numbers[left]]
         next_ones = left[turns == turns.min(initial=turn.max(initial=0))]
+        n_asked = min(n_asked, max(n - len(chosen), len(next_ones) - 1))  # asked for all, it does not choose
         picked = strategy.select_batch(replace(view, unlabelled=next_ones), n_asked, rng)
         new = picked[_is_first_of_its_sequence(numbers[picked])][: n - len(chosen)]
         if not len(new):

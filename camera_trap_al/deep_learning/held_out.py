@@ -10,7 +10,7 @@ from camera_trap_al.label_archive import keep_held_out
 from camera_trap_al.out_of_fold import folds_by_group
 from camera_trap_al.photo_folders import Catalogue
 from camera_trap_al.place_table import HELD_OUT_FROM, hold_out
-from camera_trap_al.pools import IndexArray
+from camera_trap_al.pools import IndexArray, Role
 from camera_trap_al.run_store import RunStore
 
 __all__ = ["choose_held_out", "hold_out_for_validation", "n_shared_sequences", "warn_of_shared_sequences"]
@@ -42,9 +42,12 @@ def hold_out_for_validation(store: RunStore, catalogue: Catalogue) -> Catalogue:
         return catalogue
     groups = _groups_of(catalogue, split)
     is_held_out = pools.is_held_out.copy()
-    if decided is None:
+    if decided is None and not is_held_out.any():
         is_held_out[_chosen(store, catalogue, split, groups)] = True
-    is_new = np.arange(len(catalogue)) >= (decided or 0)
+        decided = 0
+    elif decided is None:  # a run of a version that did not note it
+        decided = len(catalogue)
+    is_new = np.arange(len(catalogue)) >= decided
     is_held_out |= is_new & (groups >= 0) & np.isin(groups, groups[is_held_out])
     with store.transaction() as db:
         keep_held_out(store.folder, hold_out(db, np.flatnonzero(is_held_out & ~pools.is_held_out)))
@@ -63,8 +66,9 @@ def _chosen(store: RunStore, catalogue: Catalogue, split: str, groups: IndexArra
     """Rows of the labelled photos to hold out, ascending."""
     pools = catalogue.pools
     rows = pools.labelled[groups[pools.labelled] >= 0]
+    rows = rows[(pools.roles[rows] == Role.TRAIN) | pools.is_initial[rows]]
     seed = int(store.config.generator("validation split", 0).integers(2**31))
-    chosen = rows[choose_held_out(pools.targets[rows], groups[rows], seed)]
+    chosen: IndexArray = rows[choose_held_out(pools.targets[rows], groups[rows], seed)]
     if not len(chosen):
         raise DataError(_why_none(split, len(pools.labelled), groups[rows]))
     logger.info(

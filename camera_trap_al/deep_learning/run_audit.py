@@ -30,9 +30,10 @@ def reserve_audit(store: RunStore, catalogue: Catalogue) -> Catalogue:
     pools, rng = catalogue.pools, store.config.generator("audit", drawn_from or 0)
     sequences = np.full(len(catalogue), -1) if catalogue.sequences is None else catalogue.sequences
     new, reserved = pools.to_ask[pools.to_ask >= (drawn_from or 0)], np.flatnonzero(pools.is_audit)
-    joining = mates_of(reserved, new, sequences)
     learnt_from = np.setdiff1d(np.concatenate([pools.labelled, pools.to_choose_from]), new)
-    to_draw = np.setdiff1d(new, np.concatenate([joining, mates_of(learnt_from, new, sequences)]))
+    may_be_alike = mates_of(learnt_from, new, sequences)
+    joining = np.setdiff1d(mates_of(reserved, new, sequences), may_be_alike)
+    to_draw = np.setdiff1d(new, np.concatenate([joining, may_be_alike]))
     lots = np.full(len(catalogue), np.nan)
     lots[to_draw] = draw_audit(
         groups_of(catalogue, to_draw),
@@ -41,6 +42,7 @@ def reserve_audit(store: RunStore, catalogue: Catalogue) -> Catalogue:
         at_least=int(drawn_from is None),
         first_number=int(pools.audit_groups(reserved).max(initial=-1)) + 1,
         is_sequence=sequences[to_draw] >= 0,
+        n_others=len(pools.to_ask) - len(to_draw),
     )
     numbers = dict(zip(sequences[reserved].tolist(), pools.audit_groups(reserved).tolist(), strict=True))
     lots[joining] = [numbers[sequence] for sequence in sequences[joining].tolist()] + rng.random(len(joining))

@@ -52,7 +52,9 @@ def with_boxes(store: RunStore, catalogue: Catalogue) -> Catalogue:
 
 def _found_now(store: RunStore, catalogue: Catalogue, file: Path) -> tuple[dict[int, PhotoBoxes], OtherBoxes]:
     threshold = store.config.detection_threshold
-    if store.has_begun() and store.recall(THRESHOLD) is None:
+    with store.transaction() as db:
+        has_models = db.execute("SELECT 1 FROM artefacts LIMIT 1").fetchone() is not None
+    if has_models and store.recall(THRESHOLD) is None:
         logger.warning(
             "The run began without detections. All photos are embedded again, as animals cut out of them, by a network "
             "that learnt from whole photos; it learns from the animals when it is finetuned the next time "

@@ -66,9 +66,9 @@ class RunPropagation:
         """Those, and rows that it must be decided about, candidates or not, at most 50 of a sequence; ascending."""
         if self._sequences is None:
             return self.rows
-        due = self._due(self._sequences)
-        some = due[times_before(self._sequences[due]) < MOST_MATES]
-        return np.union1d(self.rows, some)
+        mates = mates_of(self._dataset.pools.labelled, self._dataset.pools.to_choose_from, self._sequences)
+        some = mates[times_before(self._sequences[mates]) < MOST_MATES]
+        return np.union1d(self.rows, np.intersect1d(some, self._due(self._sequences)))
 
     def _due(self, sequences: IndexArray) -> IndexArray:
         """Rows that it must be decided about, ascending, embedded or not."""

@@ -119,12 +119,16 @@ def find_sequences(
     """
     sites = _sites(catalogue, config)
     pattern = config.sequence_pattern
-    paths = [
-        f"{'unlabelled' if role == Role.UNLABELLED else 'classes'}/{path}"
-        for role, path in zip(catalogue.pools.roles.tolist(), catalogue.paths, strict=True)
+    is_named = tell_their_sequence(catalogue.paths, pattern)
+    roles = catalogue.pools.roles.tolist()
+    # The numbers of the data sets keep apart folders that have the same name in two of them.
+    paths = [f"{role}/{path}" for role, path in zip(roles, catalogue.paths, strict=True)]
+    places = [
+        site if site or named or role == Role.UNLABELLED else f"\0{path.rpartition('/')[0]}"  # no site is called so
+        for site, named, role, path in zip(sites, is_named.tolist(), roles, catalogue.paths, strict=True)
     ]
-    sequences = group_sequences(paths, sites, taken_at, gap=config.sequence_gap, pattern=pattern)
-    is_known = ~np.isnan(taken_at) | tell_their_sequence(catalogue.paths, pattern)
+    sequences = group_sequences(paths, places, taken_at, gap=config.sequence_gap, pattern=pattern)
+    is_known = ~np.isnan(taken_at) | is_named
     sequences = np.where(is_known, sequences, -1)
     rows = catalogue.pools.unlabelled if len(catalogue.pools.unlabelled) else catalogue.pools.usable
     known = float(is_known[rows].mean())

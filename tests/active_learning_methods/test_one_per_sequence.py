@@ -123,6 +123,18 @@ def test_a_strategy_that_wants_all_photos_of_a_burst_is_not_asked_once_for_each_
     assert strategy.n_calls == 2, "100 photos are of two bursts, so that 50 times as many are of a hundred"
 
 
+def test_it_is_the_strategy_that_chooses_however_few_photos_there_are_for_so_many_bursts() -> None:
+    # A burst of 60 wanted most, and 400 bursts of 3 of which the last are wanted next.
+    class LastFirst(QueryStrategy):
+        def choose(self, view: PoolView, n: int, rng: np.random.Generator) -> IndexArray:
+            return view.unlabelled[::-1][:n]
+
+    view, _ = long_bursts(1, 1260)
+    sequences = np.concatenate([np.arange(1200) // 3, np.full(60, 400)])
+    chosen = choose_one_per_sequence(LastFirst(), view, 50, np.random.default_rng(0), sequences)
+    assert sequences[chosen].tolist() == list(range(400, 350, -1))
+
+
 @pytest.mark.parametrize(("n_given", "n_taken"), [(1000, 10), (0, None)])
 def test_a_strategy_of_ones_own_that_gives_too_many_or_nothing_does_no_harm(n_given: int, n_taken: int | None) -> None:
     class Careless:

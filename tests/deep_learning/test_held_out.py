@@ -100,6 +100,15 @@ def test_no_label_is_lost_when_a_later_start_knows_less_of_the_photos(tmp_path: 
     assert later.pools.labelled.tolist() == first.pools.labelled.tolist()
 
 
+@pytest.mark.parametrize("split", ["site", "sequence"])
+def test_a_run_of_a_version_that_did_not_note_it_keeps_what_it_held_out(tmp_path: Path, split: str) -> None:
+    season = Season(tmp_path, split)
+    first = held_out(season.start())
+    with season.store.transaction() as db:
+        db.execute("DELETE FROM settings WHERE name = ?", (f"frozen.{HELD_OUT_FROM}",))
+    assert held_out(season.start(sites_are_known=False)) == first
+
+
 def test_a_database_that_is_made_anew_keeps_the_same_photos_out(tmp_path: Path) -> None:
     season = Season(tmp_path, "site")
     first = season.start()

@@ -87,6 +87,25 @@ def test_of_photos_that_are_added_new_bursts_are_drawn(season: Season) -> None:
     assert set(new) <= set(range(50, 75)) and list(new.values()) == [LENGTH] * 5
 
 
+def test_bursts_that_come_little_by_little_stay_whole_or_out(season: Season) -> None:
+    for month in range(1, 5):
+        season.start()
+        new = dict.fromkeys(range(100 * month, 100 * month + 10), LENGTH)
+        season.add(season.unlabelled / f"site {month}", new)
+    assert set(audit_of(season.start()).values()) == {LENGTH}
+
+
+def test_a_photo_that_is_added_to_a_burst_that_is_learnt_from_is_not_drawn(season: Season) -> None:
+    # A burst of which only some are reserved, as one that is longer than a tenth of the photos.
+    before = season.start()
+    burst = next(iter(audit_of(before)))
+    with season.store.transaction() as db:
+        (row,) = np.flatnonzero(before.pools.is_audit & (bursts(before) == burst))[:1].tolist()
+        db.execute("UPDATE photos SET audit_lot = NULL WHERE photo_row = ?", (row,))
+    season.add(season.unlabelled / "site", {burst: 3})
+    assert audit_of(season.start())[burst] == LENGTH - 1
+
+
 def test_it_is_told_when_all_bursts_have_training_photos(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     season = Season(tmp_path)
     for folder in (season.unlabelled / "site", season.train / "deer"):

@@ -171,3 +171,6 @@ def test_photos_that_it_must_be_decided_about_are_in_use_though_nobody_else_need
     propagation.decide_again()
     monkeypatch.setattr(run_propagation, "MOST_MATES", 1)
     assert propagation.rows_in_use.tolist() == [2, 31], "one of each burst"
+    propagation.update(table, fitted())
+    dataset.pools.propagated[32] = UNLABELLED
+    assert 32 not in propagation.rows_in_use, "and no other one when it was decided about that"
