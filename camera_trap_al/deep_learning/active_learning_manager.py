@@ -240,11 +240,11 @@ class ActiveLearningEnvironment:
     def rows_to_embed(self) -> IndexArray:
         """Rows of photos in use, ascending, that the present network has not embedded as they are now.
 
-        Candidates and the stop set may be embedded in less than fp32, if the network ever does so.
+        Candidates may be embedded in less than fp32, if the network ever does so.
         """
         learnt = self._embedded.missing(self._rows_to_embed_exactly(), exactly=True)
-        seen = np.union1d(self.candidates, self.questions.stop_set)
-        return np.union1d(learnt, self._embedded.missing(seen, exactly=self.embedder.is_always_exact))
+        candidates = self._embedded.missing(self.candidates, exactly=self.embedder.is_always_exact)
+        return np.union1d(learnt, candidates)
 
     def _rows_to_embed_exactly(self) -> IndexArray:
         return np.concatenate([self.pools.labelled, self.tested, self.pools.audit, self.propagation.rows_in_use])

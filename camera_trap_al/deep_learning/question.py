@@ -79,11 +79,11 @@ class Questions:
         return has_label[self._numbers]
 
     @property
-    def to_read(self) -> tuple[IndexArray, ...]:
-        """Rows whose photos are looked at before a round: candidates, stop set, the audit's answered and next ones."""
+    def to_read(self) -> tuple[IndexArray, IndexArray, IndexArray]:
+        """Rows whose photos are looked at before a round: candidates, the answered ones of the audit and its next."""
         pools = self._dataset.pools
         n_ahead = max(1, round(self._config.audit_share * self._config.active_batch)) + SPARE_AUDIT_ROWS
-        return self.candidates, self.stop_set, pools.audit, self._audit_to_come()[:n_ahead]
+        return self.candidates, pools.audit, self._audit_to_come()[:n_ahead]
 
     def _audit_to_come(self) -> IndexArray:
         """Rows of the audit in the order of asking; those that were skipped lately only if no other photo is left."""
