@@ -245,33 +245,34 @@ def order_by_falling_score(scores: NDArray[np.floating], rng: np.random.Generato
     return shuffled[np.argsort(-steps, kind="stable")]
 
 
-def fill_at_random(chosen: IndexArray, n_rows: int, n: int, rng: np.random.Generator, name: str) -> IndexArray:
-    """Complete a choice that found fewer useful rows than it was asked for, and say so in the log.
+def fill_at_random(view: PoolView, chosen: IndexArray, n: int, rng: np.random.Generator) -> IndexArray:
+    """Complete a choice that found fewer useful images than it was asked for, and say so in the log.
 
     Parameters
     ----------
+    view
+        The pool, of at least `n` unlabelled rows.
     chosen
-        Positions chosen so far, distinct, at most `n`.
-    n_rows
-        How many rows there are to choose from, at least `n`.
+        Positions in ``view.unlabelled`` chosen so far, distinct, at most `n`.
     n
         How many are wanted.
     rng
         Source of the random rows.
-    name
-        The strategy, for the log.
 
     Returns
     -------
     IndexArray
-        (n,), `chosen` and behind it positions drawn at random from the rest.
+        (n,), the rows of `chosen` and behind them rows drawn at random from the rest.
     """
     n_missing = n - len(chosen)
-    if not n_missing:
-        return chosen
-    logger.info("%s found %d distinct useful images; the other %d are drawn at random", name, len(chosen), n_missing)
-    rest = np.setdiff1d(np.arange(n_rows), chosen)
-    return np.concatenate([chosen, rng.choice(rest, n_missing, replace=False)]).astype(np.int64)
+    if n_missing:
+        logger.info(
+            "The strategy found %d distinct useful images; the other %d are drawn at random", len(chosen), n_missing
+        )
+        rest = np.setdiff1d(np.arange(len(view.unlabelled)), chosen)
+        chosen = np.concatenate([chosen, rng.choice(rest, n_missing, replace=False)])
+    rows: IndexArray = view.unlabelled[chosen]
+    return rows
 
 
 def _shape_problems(view: PoolView) -> Iterator[str]:

@@ -152,8 +152,7 @@ class MarginClusterMeanSampling(QueryStrategy):
         """
         inside = order_by_falling_score(MarginSampling().score(view), rng)[: int(self.slice_factor * n)]
         chosen = inside[choose_cluster_means(view.embeddings[view.unlabelled[inside]], n, rng)]
-        rows: IndexArray = view.unlabelled[fill_at_random(chosen, len(view.unlabelled), n, rng, "margin_cluster_mean")]
-        return rows
+        return fill_at_random(view, chosen, n, rng)
 
 
 def choose_like_the_pool(order: IndexArray, clusters: IndexArray, pool_sizes: IndexArray, n: int) -> IndexArray:

@@ -50,8 +50,7 @@ class KCenterSampling(QueryStrategy):
     def choose(self, view: PoolView, n: int, rng: np.random.Generator) -> IndexArray:
         """Return up to `n` rows of `choose_centres`, the rest at random."""
         chosen = choose_centres(view.embeddings, view.labelled, view.unlabelled, n, rng)
-        rows: IndexArray = view.unlabelled[fill_at_random(chosen, len(view.unlabelled), n, rng, "kcenter")]
-        return rows
+        return fill_at_random(view, chosen, n, rng)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +89,7 @@ class MaxHerdingSampling(QueryStrategy):
     def choose(self, view: PoolView, n: int, rng: np.random.Generator) -> IndexArray:
         """Return up to `n` rows of `choose_by_coverage`, the rest at random."""
         radius = self.radius or pool_radius(view.embeddings, _pool_of(view), rng)
-        return _choose_and_fill(view, n, rng, radius, None, self.max_anchors, "max_herding")
+        return _choose_and_fill(view, n, rng, radius, None, self.max_anchors)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +138,7 @@ class UncertaintyHerdingSampling(QueryStrategy):
             radius = max(labelled_radius(distances, self.radius_quantile, otherwise=widest), NARROWEST * widest)
             accuracy = float((view.targets[some] == view.targets[some[nearest]]).mean())
         weights = self._weights(view, accuracy, rng)
-        return _choose_and_fill(view, n, rng, radius, weights, self.max_anchors, "uncertainty_herding")
+        return _choose_and_fill(view, n, rng, radius, weights, self.max_anchors)
 
     def _weights(self, view: PoolView, accuracy: float | None, rng: np.random.Generator) -> FloatArray | None:
         some = sample(np.arange(len(view.unlabelled)), ROWS_FOR_TEMPERATURE, rng)
@@ -147,7 +146,7 @@ class UncertaintyHerdingSampling(QueryStrategy):
         temperature = 1.0 if accuracy is None else calibrated_temperature(probabilities[some], accuracy)
         weights = tempered_uncertainty(probabilities, temperature)
         if weights.max() <= TIE_TOLERANCE:
-            logger.info("uncertainty_herding: the classifier is sure of every image, so all of them weigh the same")
+            logger.info("The classifier is sure of every image, so all of them weigh the same")
             return None
         return weights
 
@@ -307,7 +306,6 @@ def _choose_and_fill(
     radius: float,
     weights: FloatArray | None,
     max_anchors: int,
-    name: str,
 ) -> IndexArray:
     chosen = choose_by_coverage(
         view.embeddings,
@@ -319,8 +317,7 @@ def _choose_and_fill(
         weights=weights,
         max_anchors=max_anchors,
     )
-    rows: IndexArray = view.unlabelled[fill_at_random(chosen, len(view.unlabelled), n, rng, name)]
-    return rows
+    return fill_at_random(view, chosen, n, rng)
 
 
 def _anchor_problems(max_anchors: int) -> Iterator[str]:

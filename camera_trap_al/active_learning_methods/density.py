@@ -312,7 +312,7 @@ def _typical_last(
     """Positions of the unlabelled images of one cluster, the most typical at the end."""
     open_, rest = inside[~is_labelled], inside[:0]
     if len(inside) > MAX_SEARCHED:
-        logger.info("typiclust: %d of the %d images of a cluster stand for it", MAX_SEARCHED, len(inside))
+        logger.info("%d of the %d images of a cluster stand for it", MAX_SEARCHED, len(inside))
         shuffled = rng.permutation(inside)
         is_open = np.isin(shuffled, open_)
         inside, is_labelled = shuffled[:MAX_SEARCHED], ~is_open[:MAX_SEARCHED]

@@ -35,8 +35,7 @@ class BadgeSampling(QueryStrategy):
     def choose(self, view: PoolView, n: int, rng: np.random.Generator) -> IndexArray:
         """Return up to `n` rows of `choose_by_gradients`, the rest at random."""
         chosen = choose_by_gradients(view.probabilities(), view.embeddings[view.unlabelled], n, rng)
-        rows: IndexArray = view.unlabelled[fill_at_random(chosen, len(view.unlabelled), n, rng, "badge")]
-        return rows
+        return fill_at_random(view, chosen, n, rng)
 
 
 def choose_by_gradients(

@@ -129,7 +129,7 @@ def grow_tree(embeddings: FloatArray, rows: IndexArray, seed: int) -> ClusterTre
         Its images are positions in `rows`.
     """
     if len(rows) > EXACT_ROWS:
-        logger.info("hierarchical: %d images are too many for an exact tree, micro-clusters are used", len(rows))
+        logger.info("%d images are too many for an exact tree, micro-clusters are used", len(rows))
         leaves, points = cluster_rows(embeddings, rows, MICRO_CLUSTERS, seed)
     else:
         leaves, points = np.arange(len(rows)), embeddings[rows]

@@ -183,18 +183,23 @@ class TestOrderByFallingScore:
 
 
 class TestFillAtRandom:
-    def test_keeps_what_is_chosen_and_adds_each_other_row_equally_often(self, caplog: pytest.LogCaptureFixture) -> None:
-        generator, chosen = rng(), np.array([4, 1])
+    def test_keeps_what_is_chosen_and_adds_each_other_row_equally_often(
+        self, make_view: Callable[..., PoolView], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        view, generator, chosen = make_view(n_unlabelled=6), rng(), np.array([4, 1])
         with caplog.at_level("INFO"):
-            filled = [fill_at_random(chosen, 6, 3, generator, "mine") for _ in range(2000)]
-        assert all(rows[:2].tolist() == [4, 1] for rows in filled)
-        counts = np.bincount([rows[2] for rows in filled], minlength=6)
-        # Expected 500 each for rows 0, 2, 3 and 5, standard deviation sqrt(2000 * 1/4 * 3/4) = 19.
+            filled = [fill_at_random(view, chosen, 3, generator).tolist() for _ in range(2000)]
+        assert all(rows[:2] == view.unlabelled[chosen].tolist() for rows in filled)
+        counts = np.array([[rows[2] for rows in filled].count(row) for row in view.unlabelled])
+        # Expected 500 each for positions 0, 2, 3 and 5, standard deviation sqrt(2000 * 1/4 * 3/4) = 19.
         assert counts[[1, 4]].tolist() == [0, 0]
         assert abs(counts[[0, 2, 3, 5]] - 500).max() < 5 * 19
-        assert "mine found 2 distinct useful images; the other 1 are drawn at random" in caplog.text
+        assert "The strategy found 2 distinct useful images; the other 1 are drawn at random" in caplog.text
 
-    def test_a_full_choice_is_left_alone(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_full_choice_is_left_alone(
+        self, make_view: Callable[..., PoolView], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        view = make_view(n_unlabelled=3)
         with caplog.at_level("INFO"):
-            assert fill_at_random(np.array([2, 0]), 3, 2, rng(), "mine").tolist() == [2, 0]
+            assert fill_at_random(view, np.array([2, 0]), 2, rng()).tolist() == view.unlabelled[[2, 0]].tolist()
         assert not caplog.text

@@ -170,7 +170,7 @@ def test_margin_cluster_mean_fills_up_at_random_and_says_so_when_images_are_copi
     with caplog.at_level("INFO"):
         chosen = MarginClusterMeanSampling().select_batch(view, 11, rng())
     assert len(set(chosen.tolist())) == 11
-    assert "margin_cluster_mean found 2 distinct useful images; the other 9 are drawn at random" in caplog.text
+    assert "The strategy found 2 distinct useful images; the other 9 are drawn at random" in caplog.text
 
 
 def test_cluster_rows_tells_groups_apart_and_gives_their_centres() -> None:

@@ -84,7 +84,7 @@ class TestKCenter:
         with caplog.at_level(logging.INFO):
             chosen = KCenterSampling().select_batch(view, 10, rng())
         assert len({tuple(row) for row in view.embeddings[chosen[:3]].tolist()}) == 3
-        assert "kcenter found 3 distinct useful images; the other 7 are drawn at random" in caplog.text
+        assert "The strategy found 3 distinct useful images; the other 7 are drawn at random" in caplog.text
 
     def test_without_a_label_the_first_image_is_drawn_at_random(self, make_view: MakeView) -> None:
         view = make_view(n_labelled=0)
@@ -121,7 +121,7 @@ class TestMaxHerding:
         view = make_view(unlabelled_embeddings=np.resize(np.eye(3, 5, dtype=np.float32) * 9, (40, 5)))
         with caplog.at_level(logging.INFO):
             MaxHerdingSampling(radius=1.0).select_batch(view, 10, rng())
-        assert "max_herding found 3 distinct useful images; the other 7 are drawn at random" in caplog.text
+        assert "The strategy found 3 distinct useful images; the other 7 are drawn at random" in caplog.text
 
     @pytest.mark.parametrize("radius", [0.0, -1.0, math.nan, math.inf])
     def test_a_radius_that_is_none_is_an_error(self, radius: float) -> None:

@@ -210,7 +210,7 @@ class TestTypiClust:
             chosen = TypiClustSampling(max_clusters=4).select_batch(view, 500, rng())
         assert len(set(chosen.tolist())) == 500
         assert "Clustering 606 images into 4 clusters" in caplog.text
-        assert "typiclust: 50 of the" in caplog.text
+        assert "50 of the" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -74,4 +74,4 @@ def test_badge_fills_up_at_random_and_says_so_when_the_classifier_is_certain(
     with caplog.at_level("INFO"):
         chosen = BadgeSampling().select_batch(view, 9, np.random.default_rng(0))
     assert len(set(chosen.tolist())) == 9
-    assert "badge found 0 distinct useful images; the other 9 are drawn at random" in caplog.text
+    assert "The strategy found 0 distinct useful images; the other 9 are drawn at random" in caplog.text
