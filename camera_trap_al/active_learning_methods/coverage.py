@@ -12,6 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from camera_trap_al.active_learning_methods.base import TIE_TOLERANCE, PoolView, QueryStrategy, fill_at_random
 from camera_trap_al.active_learning_methods.greedy import choose_by_coverage, choose_centres, sample
+from camera_trap_al.active_learning_methods.uncertainty import margins
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.pools import FloatArray, IndexArray
 
@@ -257,12 +258,7 @@ def tempered_uncertainty(probabilities: FloatArray, temperature: float) -> Float
     FloatArray
         (n_images,), 0 (sure) .. 1 (two classes tie).
     """
-    if probabilities.shape[1] == 1:
-        return np.zeros(len(probabilities), dtype=np.float32)
-    tempered = _tempered(probabilities, temperature)
-    top2 = np.partition(tempered, -2, axis=1)[:, -2:]
-    uncertainty: FloatArray = 1 - (top2[:, 1] - top2[:, 0])
-    return uncertainty
+    return 1 - margins(_tempered(probabilities, temperature))
 
 
 def calibrated_temperature(probabilities: FloatArray, accuracy: float) -> float:

@@ -13,7 +13,14 @@ from camera_trap_al.active_learning_methods.base import (
 )
 from camera_trap_al.pools import FloatArray, IndexArray
 
-__all__ = ["ConfidenceSampling", "EntropySampling", "MarginSampling", "TailFirstSampling", "choose_tail_first"]
+__all__ = [
+    "ConfidenceSampling",
+    "EntropySampling",
+    "MarginSampling",
+    "TailFirstSampling",
+    "choose_tail_first",
+    "margins",
+]
 
 
 class MarginSampling(ScoreSampling):
@@ -24,11 +31,8 @@ class MarginSampling(ScoreSampling):
     cost: ClassVar[str] = "the probabilities alone"
 
     def score(self, view: PoolView) -> FloatArray:
-        """Return minus the margin: the second highest probability less the highest, -1..0."""
-        if len(view.classes) == 1:
-            return -view.probabilities()[:, 0]  # the second likeliest class does not exist
-        top2 = np.partition(view.probabilities(), -2, axis=1)[:, -2:]
-        return top2[:, 0] - top2[:, 1]
+        """Return minus the margins, -1..0."""
+        return -margins(view.probabilities())
 
 
 class EntropySampling(ScoreSampling):
@@ -75,6 +79,21 @@ class TailFirstSampling(QueryStrategy):
         chosen = choose_tail_first(predicted, EntropySampling().score(view), labels_per_class, n, rng)
         rows: IndexArray = view.unlabelled[chosen]
         return rows
+
+
+def margins(probabilities: FloatArray) -> FloatArray:
+    """Return how much likelier the likeliest class of each image is than the next, 0..1.
+
+    Parameters
+    ----------
+    probabilities
+        (n_images, n_classes); of a single class, the probability itself is the margin.
+    """
+    if probabilities.shape[1] == 1:
+        return probabilities[:, 0]
+    top2 = np.partition(probabilities, -2, axis=1)[:, -2:]
+    found: FloatArray = top2[:, 1] - top2[:, 0]
+    return found
 
 
 def choose_tail_first(
