@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -135,21 +136,14 @@ def _check_rounds(strategy: QueryStrategy) -> Iterator[str]:
             return
         targets = view.targets.copy()
         targets[chosen] = np.resize(np.arange(N_CLASSES), len(chosen))
-        view = PoolView(
-            embeddings=view.embeddings,
-            targets=targets,
-            labelled=np.concatenate([view.labelled, chosen]),
-            unlabelled=np.setdiff1d(view.unlabelled, chosen),
-            classes=view.classes,
-            classifier=view.classifier,
-        )
+        labelled, unlabelled = np.concatenate([view.labelled, chosen]), np.setdiff1d(view.unlabelled, chosen)
+        view = replace(view, targets=targets, labelled=labelled, unlabelled=unlabelled)
 
 
 def _check_row_numbers(strategy: QueryStrategy) -> Iterator[str]:
     view = _make_view()
     for unlabelled in (np.sort(view.unlabelled), np.sort(view.unlabelled)[::-1]):
-        fields = {name: getattr(view, name) for name in ("embeddings", "targets", "labelled", "classes", "classifier")}
-        yield from _choice_problems(strategy, PoolView(unlabelled=unlabelled, **fields), 9)
+        yield from _choice_problems(strategy, replace(view, unlabelled=unlabelled), 9)
 
 
 def _check_ties(strategy: QueryStrategy) -> Iterator[str]:
