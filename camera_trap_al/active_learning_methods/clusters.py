@@ -1,11 +1,9 @@
 """Strategies that ask about unsure images of many clusters, so that a batch is not the same photo many times."""
 
-import hashlib
 import logging
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar
 
 import numpy as np
 from sklearn.cluster import KMeans, MiniBatchKMeans
@@ -17,6 +15,7 @@ from camera_trap_al.active_learning_methods.base import (
     fill_at_random,
     order_by_falling_score,
 )
+from camera_trap_al.active_learning_methods.kept_by_content import KeptByContent
 from camera_trap_al.active_learning_methods.uncertainty import MarginSampling
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.logs import stage
@@ -24,51 +23,18 @@ from camera_trap_al.pools import FloatArray, IndexArray
 
 __all__ = [
     "InformativeDiverseSampling",
-    "KeptByContent",
     "MarginClusterMeanSampling",
     "choose_cluster_means",
     "choose_like_the_pool",
     "cluster_rows",
-    "digest_of_rows",
 ]
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 # Clusters are fitted on at most this many rows per fit, drawn at random; all rows are then assigned to them. More rows
 # move the centres of a few hundred clusters very little, and a copy of a million rows would take 1 GB.
 FITTED_ROWS = 50_000
 ROWS_PER_STEP = 16_384
-
-
-class KeptByContent(Generic[T]):
-    """Keeps what was made from the embeddings seen last, such as a graph or a tree, until they change."""
-
-    def __init__(self) -> None:
-        self._key: tuple[object, ...] = ()
-        self._value: T | None = None
-
-    def get(self, embeddings: FloatArray, rows: IndexArray, make: Callable[[int], T], *settings: object) -> T:
-        """Return what was kept for these embeddings and `settings`, or make it.
-
-        Parameters
-        ----------
-        embeddings
-            (n_rows, n_features), of which only `rows` count.
-        rows
-            (n_pool,).
-        make
-            Makes it from a seed, which comes from the embeddings: what is kept must not depend on the round in which
-            it was made.
-        *settings
-            What else it depends on.
-        """
-        digest = digest_of_rows(embeddings, rows)
-        if self._value is None or self._key != (digest, *settings):
-            self._value = make(int(digest[:8], 16))
-            self._key = (digest, *settings)
-        return self._value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +77,10 @@ class InformativeDiverseSampling(QueryStrategy):
 
     def _clusters_of(self, view: PoolView, pool: IndexArray) -> IndexArray:
         n_clusters = self.n_clusters or len(view.classes)
-        make = lambda seed: cluster_rows(view.embeddings, pool, n_clusters, seed)[0]  # noqa: E731
+
+        def make(seed: int) -> IndexArray:
+            return cluster_rows(view.embeddings, pool, n_clusters, seed)[0]
+
         return self._clusters.get(view.embeddings, pool, make, n_clusters)
 
 
@@ -259,11 +228,3 @@ def cluster_rows(embeddings: FloatArray, rows: IndexArray, n_clusters: int, seed
         ]
     found, clusters = np.unique(np.concatenate(parts), return_inverse=True)
     return clusters.astype(np.int64), means.cluster_centers_[found]
-
-
-def digest_of_rows(embeddings: FloatArray, rows: IndexArray) -> str:
-    """Return a digest of the embeddings of `rows` in their order: equal exactly when all values are."""
-    digest = hashlib.blake2b(f"{embeddings.dtype} {embeddings.shape[1]}".encode(), digest_size=16)
-    for start in range(0, len(rows), ROWS_PER_STEP):
-        digest.update(embeddings[rows[start : start + ROWS_PER_STEP]].tobytes())
-    return digest.hexdigest()

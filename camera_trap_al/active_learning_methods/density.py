@@ -14,7 +14,8 @@ from sklearn.metrics import euclidean_distances
 from sklearn.neighbors import NearestNeighbors
 
 from camera_trap_al.active_learning_methods.base import TIE_TOLERANCE, PoolView, QueryStrategy, order_by_falling_score
-from camera_trap_al.active_learning_methods.clusters import KeptByContent, cluster_rows
+from camera_trap_al.active_learning_methods.clusters import cluster_rows
+from camera_trap_al.active_learning_methods.kept_by_content import KeptByContent
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.logs import stage
 from camera_trap_al.pools import FloatArray, IndexArray
@@ -72,8 +73,9 @@ class GraphDensitySampling(QueryStrategy):
     def choose(self, view: PoolView, n: int, rng: np.random.Generator) -> IndexArray:
         """Return the `n` rows of `choose_dense`."""
         pool = np.sort(np.concatenate([view.labelled, view.unlabelled]))
-        make = lambda seed: neighbour_graph(view.embeddings, pool, self.n_neighbours, seed=seed)  # noqa: E731
-        graph = self._graph.get(view.embeddings, pool, make)
+        graph = self._graph.get(
+            view.embeddings, pool, lambda seed: neighbour_graph(view.embeddings, pool, self.n_neighbours, seed=seed)
+        )
         labelled, unlabelled = np.searchsorted(pool, view.labelled), np.searchsorted(pool, view.unlabelled)
         chosen = choose_dense(graph, labelled, unlabelled, n, rng)
         rows: IndexArray = pool[chosen]
@@ -126,8 +128,8 @@ def choose_dense(
     """Choose, one after the other, the densest image, and lower the density of its neighbours [Ebert et al., 2012].
 
     The density of an image is the mean weight of its edges; a chosen image takes all of its own density from that of
-    each neighbour. The labelled images lower their neighbours first, all at
-    once, since they have no order (our reading). A density that was lowered below 0 lowers no other.
+    each neighbour. The labelled images lower their neighbours first, all at once, since they have no order (our
+    reading). A density that was lowered below 0 lowers no other.
 
     Parameters
     ----------
@@ -147,10 +149,8 @@ def choose_dense(
     """
     density = graph.sum(axis=1) / np.maximum(np.diff(graph.indptr), 1)
     is_joined = (graph > 0).astype(np.float64)
-    lowered = is_joined[labelled].T @ density[labelled]
-    may_be_chosen = np.full(len(density), -np.inf)
-    may_be_chosen[unlabelled] = 0
-    density = density - lowered + may_be_chosen
+    density -= is_joined[labelled].T @ density[labelled]
+    density[np.setdiff1d(np.arange(len(density)), unlabelled)] = -np.inf
     chosen = np.empty(n, dtype=np.int64)
     for turn in range(n):
         highest = density.max()
@@ -310,18 +310,19 @@ def _typical_last(
     rng: np.random.Generator,
 ) -> list[int]:
     """Positions of the unlabelled images of one cluster, the most typical at the end."""
-    open_, rest = inside[~is_labelled], inside[:0]
+    unlabelled, not_looked_at = inside[~is_labelled], inside[:0]
     if len(inside) > MAX_SEARCHED:
         logger.info("%d of the %d images of a cluster stand for it", MAX_SEARCHED, len(inside))
         shuffled = rng.permutation(inside)
-        is_open = np.isin(shuffled, open_)
-        inside, is_labelled = shuffled[:MAX_SEARCHED], ~is_open[:MAX_SEARCHED]
-        open_, rest = inside[~is_labelled], shuffled[MAX_SEARCHED:][is_open[MAX_SEARCHED:]]
+        is_labelled = ~np.isin(shuffled, unlabelled)
+        not_looked_at = shuffled[MAX_SEARCHED:][~is_labelled[MAX_SEARCHED:]]
+        inside, is_labelled = shuffled[:MAX_SEARCHED], is_labelled[:MAX_SEARCHED]
+        unlabelled = inside[~is_labelled]
     if len(inside) == 1:
-        return [int(position) for position in open_]
+        return [int(position) for position in unlabelled]
     mean_distances = _mean_distances(embeddings[rows[inside]], min(n_neighbours, len(inside) - 1))
-    best_first = open_[order_by_falling_score(-mean_distances[~is_labelled], rng)]
-    return [*rest.tolist(), *best_first[::-1].tolist()]
+    best_first = unlabelled[order_by_falling_score(-mean_distances[~is_labelled], rng)]
+    return [*not_looked_at.tolist(), *best_first[::-1].tolist()]
 
 
 def _mean_distances(points: FloatArray, k: int) -> FloatArray:

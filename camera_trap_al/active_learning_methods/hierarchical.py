@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import linkage
 
 from camera_trap_al.active_learning_methods.base import PoolView, QueryStrategy
-from camera_trap_al.active_learning_methods.clusters import KeptByContent, cluster_rows
+from camera_trap_al.active_learning_methods.clusters import cluster_rows
+from camera_trap_al.active_learning_methods.kept_by_content import KeptByContent
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.logs import stage
 from camera_trap_al.pools import FloatArray, IndexArray

@@ -15,7 +15,6 @@ from camera_trap_al.active_learning_methods.clusters import (
     choose_cluster_means,
     choose_like_the_pool,
     cluster_rows,
-    digest_of_rows,
 )
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.pools import FloatArray
@@ -198,17 +197,6 @@ def test_no_more_clusters_than_rows_are_made_and_none_is_empty() -> None:
     points = np.repeat(np.array([[1, 2], [3, 4]], dtype=np.float32), 5, axis=0)
     its_cluster, centres = cluster_rows(points, np.arange(10), 60, seed=0)
     assert sorted(set(its_cluster.tolist())) == list(range(len(centres)))
-
-
-def test_the_digest_depends_on_every_value_of_the_rows_and_on_nothing_else() -> None:
-    points = rng().normal(size=(30, 4)).astype(np.float32)
-    rows = np.array([3, 4, 9])
-    changed, elsewhere = points.copy(), points.copy()
-    changed[9, 3] = np.nextafter(changed[9, 3], np.float32(9))
-    elsewhere[10] = np.nan
-    assert digest_of_rows(points, rows) == digest_of_rows(elsewhere, rows) == digest_of_rows(points[rows], np.arange(3))
-    assert digest_of_rows(points, rows) != digest_of_rows(changed, rows)
-    assert digest_of_rows(points, rows) != digest_of_rows(points, rows[::-1])
 
 
 def test_bad_options_are_errors() -> None:
