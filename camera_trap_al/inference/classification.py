@@ -15,7 +15,7 @@ from camera_trap_al.model_description import unusable
 from camera_trap_al.parallel import mapped_ahead
 from camera_trap_al.predictions import Predictions
 
-__all__ = ["Answer", "Classification", "squeeze_of_training"]
+__all__ = ["Classification", "ModelAnswer", "squeeze_of_training"]
 
 BATCHES_AHEAD = 2
 NO_IMAGES: ImageArray = np.zeros((0, 0, 0, 3), np.uint8)
@@ -35,8 +35,8 @@ def squeeze_of_training() -> Squeeze:
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
-    """What the model thinks of a photo.
+class ModelAnswer:
+    """What the model thinks of a photo; a `query.Answer` is what an expert says.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Answer:
     problem
         Why it could not be read.
     asked
-        What was looked at (`PhotoToClassify.asked`), as it was before it was read.
+        State of the photo before it was read (`PhotoToClassify.state`).
     """
 
     photo: PhotoToClassify
@@ -57,7 +57,7 @@ class Answer:
 
 
 class DecodedPhoto(NamedTuple):
-    """A photo, what was looked at, and its images or why there are none."""
+    """A photo, its state before it was read, and its images or why there are none."""
 
     photo: PhotoToClassify
     asked: str
@@ -92,7 +92,7 @@ class Classification:
     padding: float = 0.1
     squeeze: Squeeze = field(default_factory=squeeze_of_training)
 
-    def answers(self, photos: Iterable[PhotoToClassify]) -> Generator[list[Answer]]:
+    def answers(self, photos: Iterable[PhotoToClassify]) -> Generator[list[ModelAnswer]]:
         """Classify photos, about a batch at a time; the answers come in the order of the photos.
 
         Memory does not grow with the number of photos, but with the number of boxes in one. A photo that cannot be read
@@ -117,7 +117,7 @@ class Classification:
 
     def _read(self, photo: PhotoToClassify) -> DecodedPhoto:
         """Decode a photo, or say why that cannot be done."""
-        problem, asked = "", photo.asked()
+        problem, asked = "", photo.state()
         for _ in range(TRIES):
             try:
                 return DecodedPhoto(photo, asked, self._decode(photo))
@@ -132,10 +132,10 @@ class Classification:
             return read_photo(photo.path, self.squeeze)[np.newaxis]
         return np.stack(read_crops(photo.path, photo.boxes, padding=self.padding, squeeze=self.squeeze))
 
-    def _answer(self, photos: list[DecodedPhoto]) -> list[Answer]:
+    def _answer(self, photos: list[DecodedPhoto]) -> list[ModelAnswer]:
         likeliest = self._likeliest([each.images for each in photos if each.problem is None])
         return [
-            Answer(photo, Predictions.join([]) if problem is not None else next(likeliest), problem, asked)
+            ModelAnswer(photo, Predictions.join([]) if problem is not None else next(likeliest), problem, asked)
             for photo, asked, _, problem in photos
         ]
 

@@ -48,8 +48,8 @@ class PhotoToClassify:
     path: Path
     boxes: tuple[Box, ...] | None = None
 
-    def asked(self) -> str:
-        """Name what is looked at: the boxes, and the size and time of change of the file as it is now."""
+    def state(self) -> str:
+        """Give what is looked at as text: the boxes, and the size and time of change of the file as it is now."""
         try:
             status = self.path.stat()
         except OSError:
@@ -58,9 +58,9 @@ class PhotoToClassify:
         return json.dumps([self.boxes, status.st_size, int(status.st_mtime)])
 
 
-def was_there(asked: str) -> bool:
-    """Say whether the file was there when it was looked at, by what `PhotoToClassify.asked` gave then."""
-    _, size, _ = json.loads(asked)
+def was_there(state: str) -> bool:
+    """Say whether the file was there when it was looked at, by what `PhotoToClassify.state` gave then."""
+    _, size, _ = json.loads(state)
     return size is not None
 
 

@@ -13,7 +13,7 @@ from camera_trap_al.inference.classification import Classification
 from camera_trap_al.inference.networks import onnxruntime_network, torch_network
 from camera_trap_al.inference.photos import Images, PhotoSet, find_photos, with_detections
 from camera_trap_al.inference.ray_data import classify_on_ray, need_ray, take_parts
-from camera_trap_al.inference.recognition_file import Answers, Recognitions
+from camera_trap_al.inference.recognition_file import AnswersAnew, Recognitions
 from camera_trap_al.inference.results import Results
 from camera_trap_al.inference.sequences import find_sequences, judge_sequences
 from camera_trap_al.inference.settings import PredictionSettings
@@ -230,7 +230,7 @@ def _judged_sequences(
 
 def _write(
     settings: PredictionSettings,
-    answers: Answers,
+    answers: AnswersAnew,
     table: AnswerTable,
     recognitions: Recognitions,
     detections: DetectionFile | None,

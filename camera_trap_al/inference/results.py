@@ -13,7 +13,7 @@ import numpy as np
 
 from camera_trap_al.exceptions import DataError, DiskFullError
 from camera_trap_al.files import make_folder
-from camera_trap_al.inference.classification import Answer
+from camera_trap_al.inference.classification import ModelAnswer
 from camera_trap_al.inference.photos import PhotoSet, PhotoToClassify, was_there
 from camera_trap_al.pools import IndexArray
 from camera_trap_al.predictions import Predictions
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 RESULTS_FILE = "predictions.sqlite"
 FORMAT_VERSION = 1
-TABLES = """
+SCHEMA = """
 CREATE TABLE IF NOT EXISTS models (
     model INTEGER PRIMARY KEY,
     made_by TEXT UNIQUE NOT NULL -- JSON: what answers depend on besides the photo
@@ -59,7 +59,7 @@ class AnswerRow(NamedTuple):
 
 
 class TimeRow(NamedTuple):
-    """When a photo was taken, None if it does not say it, by the file as it was (`PhotoToClassify.asked`)."""
+    """When a photo was taken, None if it does not say it, by the file as it was (`PhotoToClassify.state`)."""
 
     name: str
     seen: str
@@ -130,7 +130,7 @@ class Results:
         with closing(sqlite3.connect(file, isolation_level=None, timeout=1)) as db:
             db.execute("PRAGMA locking_mode = EXCLUSIVE")
             db.execute("BEGIN EXCLUSIVE")  # from here on nobody else works on it, until it is closed
-            for statement in TABLES.split(";")[:-1]:
+            for statement in SCHEMA.split(";")[:-1]:
                 db.execute(statement)
             results = cls(db, made_by)
             db.execute("COMMIT")
@@ -153,7 +153,7 @@ class Results:
         if photo.boxes == ():
             return True
         asked = self._answered_as(photo.name)
-        return asked is not None and asked == photo.asked()
+        return asked is not None and asked == photo.state()
 
     def _answered_as(self, name: str) -> str | None:
         """Give what was looked at of a photo when it was answered; None if there is no answer."""
@@ -161,7 +161,7 @@ class Results:
         found = self._db.execute(find, (self._model, name)).fetchone()
         return None if found is None else str(found[0])
 
-    def add(self, answers: Iterable[Answer]) -> None:
+    def add(self, answers: Iterable[ModelAnswer]) -> None:
         """Keep answers for good."""
         self.add_rows(map(as_row, answers))
 
@@ -185,19 +185,22 @@ class Results:
         self._away.pop(row.name, None)
         return False
 
-    def answers(self, photos: PhotoSet) -> Iterator[Answer]:
+    def answers(self, photos: PhotoSet) -> Iterator[ModelAnswer]:
         """Give the answers to photos, in their order; a photo without boxes needs none and has an empty one."""
         find = "SELECT problem, class_ids, probabilities FROM answers WHERE model = ? AND name = ?"
         for photo in photos:
-            if photo.boxes == () or photo.name in self._away:
-                yield Answer(photo, Predictions.join([]), None if photo.boxes == () else self._away[photo.name])
+            if photo.boxes == ():
+                yield ModelAnswer(photo, Predictions.join([]))
+            elif photo.name in self._away:
+                yield ModelAnswer(photo, Predictions.join([]), self._away[photo.name])
             else:
                 problem, *blobs = self._db.execute(find, (self._model, photo.name)).fetchone()
-                yield Answer(photo, _restored(*blobs, n_rows=1 if photo.boxes is None else len(photo.boxes)), problem)
+                n_rows = 1 if photo.boxes is None else len(photo.boxes)
+                yield ModelAnswer(photo, _restored(*blobs, n_rows=n_rows), problem)
 
     def time_of(self, photo: PhotoToClassify) -> TimeRow | str:
         """Say when a photo was taken, if it was asked before as it is now, or is not there now; else what it is now."""
-        seen = replace(photo, boxes=None).asked()
+        seen = replace(photo, boxes=None).state()
         found = self._db.execute("SELECT name, seen, taken_at FROM times WHERE name = ?", (photo.name,)).fetchone()
         return TimeRow(*found) if found is not None and (found[1] == seen or not was_there(seen)) else seen
 
@@ -208,7 +211,7 @@ class Results:
         self._db.execute("COMMIT")
 
 
-def as_row(answer: Answer) -> AnswerRow:
+def as_row(answer: ModelAnswer) -> AnswerRow:
     """Put an answer into a row."""
     predictions = answer.predictions
     blobs = predictions.class_ids.tobytes(), predictions.probabilities.tobytes()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from camera_trap_al.inference.classification import Answer
+from camera_trap_al.inference.classification import ModelAnswer
 from camera_trap_al.inference.photos import PhotoSet, common_folder
 from camera_trap_al.inference.results import Results, TimeRow
 from camera_trap_al.inference.settings import PredictionSettings
@@ -132,7 +132,7 @@ def _read(photos: PhotoSet, to_read: Mapping[int, str], results: Results, thread
 
 
 def judge_sequences(
-    answers: Iterable[Answer], sequences: IndexArray, description: ModelDescription
+    answers: Iterable[ModelAnswer], sequences: IndexArray, description: ModelDescription
 ) -> SequencePredictions:
     """Average the answers of each sequence (`SequenceSums`), as far as they are kept.
 

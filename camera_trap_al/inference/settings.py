@@ -8,7 +8,7 @@ from typing import Any
 
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.inference.results import RESULTS_FILE
-from camera_trap_al.inference.tables import TABLES
+from camera_trap_al.inference.tables import OUTPUT_FILES
 from camera_trap_al.model_description import DESCRIPTION_FILE, ModelDescription
 from camera_trap_al.photo_folders import RUN_DATABASE
 from camera_trap_al.rules import (
@@ -39,8 +39,8 @@ def output_folder(output_dir: str | PathLike[str] | None, shard: tuple[int, int]
     folder = Path(output_dir).expanduser().absolute()
     if shard is None:
         return folder
-    number, of = shard
-    return folder / f"shard_{number:0{len(str(of))}}_of_{of}"
+    part, of = shard
+    return folder / f"shard_{part:0{len(str(of))}}_of_{of}"
 
 
 def folder_for_results(value: Any) -> str | None:
@@ -62,7 +62,7 @@ def _files_of_others(folder: Path | None) -> list[str]:
     """Say which files would be replaced that no earlier call has made: MegaDetector's may be called like ours."""
     if folder is None or answers_yes((folder / RESULTS_FILE).exists):
         return []
-    there = [name for name in TABLES if answers_yes((folder / name).exists)]
+    there = [name for name in OUTPUT_FILES if answers_yes((folder / name).exists)]
     if not there:
         return []
     return [

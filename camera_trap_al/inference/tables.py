@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from camera_trap_al.exceptions import DataError, RunFileError
 from camera_trap_al.files import explained, write_csv, written_aside
-from camera_trap_al.inference.classification import Answer
+from camera_trap_al.inference.classification import ModelAnswer
 from camera_trap_al.inference.photos import PhotoSet
 from camera_trap_al.interchange.megadetector import SkippedDetection
 from camera_trap_al.interchange.timelapse import split_path
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "OUTPUT_FILES",
     "PARQUET_FILE",
     "SKIPPED_FILE",
-    "TABLES",
     "UNREADABLE_FILE",
     "AnswerTable",
     "remove_earlier",
@@ -34,7 +34,7 @@ __all__ = [
 PARQUET_FILE = "predictions.parquet"
 UNREADABLE_FILE = "unreadable_images.csv"
 SKIPPED_FILE = "skipped_detections.csv"
-TABLES = (PREDICTIONS_FILE, RECOGNITIONS_FILE, PARQUET_FILE, UNREADABLE_FILE, SKIPPED_FILE)
+OUTPUT_FILES = (PREDICTIONS_FILE, RECOGNITIONS_FILE, PARQUET_FILE, UNREADABLE_FILE, SKIPPED_FILE)
 """All files that people and other programs may read."""
 DETECTION_COLUMNS = ("detection", "detection_confidence", "why_no_species")
 TYPES = {
@@ -80,14 +80,14 @@ class AnswerTable:
         of_detections = () if self._detections is None else DETECTION_COLUMNS
         return COLUMNS + of_detections + (() if self._of_sequences is None else SEQUENCE_COLUMNS)
 
-    def lines(self, answers: Iterable[Answer]) -> Iterator[tuple[object, ...]]:
+    def lines(self, answers: Iterable[ModelAnswer]) -> Iterator[tuple[object, ...]]:
         """Give the cells of each line; `answers` are those of all photos in their order."""
         of_sequences = repeat(()) if self._of_sequences is None else self._of_sequences.cells(self._classes)
         for answer, of_sequence in zip(answers, of_sequences, strict=False):
             if answer.problem is None:
                 yield from (line + of_sequence for line in self._lines_of(answer))
 
-    def _lines_of(self, answer: Answer) -> Iterator[tuple[object, ...]]:
+    def _lines_of(self, answer: ModelAnswer) -> Iterator[tuple[object, ...]]:
         predictions, name = answer.predictions, answer.photo.name
         decisions = self._thresholds.decide(predictions.confidence, predictions.first).tolist()
         lines = prediction_lines(predictions, [name] * len(predictions), self._classes, decisions)
@@ -99,19 +99,19 @@ class AnswerTable:
             for number, (line, detection) in enumerate(zip(lines, self._detections[name], strict=True), start=1):
                 yield *line, number, detection.confidence, ""
 
-    def as_frame(self, answers: Iterable[Answer]) -> "pd.DataFrame":
+    def as_frame(self, answers: Iterable[ModelAnswer]) -> "pd.DataFrame":
         """Give the lines as a data frame."""
         import pandas as pd
 
         frame = pd.DataFrame.from_records(list(self.lines(answers)), columns=list(self.columns))
         return frame.astype({name: kind for name, kind in TYPES.items() if name in frame})
 
-    def write(self, folder: Path, answers: Iterable[Answer]) -> None:
+    def write(self, folder: Path, answers: Iterable[ModelAnswer]) -> None:
         """Write the lines into ``predictions.csv``, whole or not at all."""
         with told_if_open(folder / PREDICTIONS_FILE), written_aside(folder / PREDICTIONS_FILE) as path:
             write_table(path, self.columns, self.lines(answers))
 
-    def write_parquet(self, folder: Path, answers: Iterable[Answer]) -> None:
+    def write_parquet(self, folder: Path, answers: Iterable[ModelAnswer]) -> None:
         """Write the lines into ``predictions.parquet``, whole or not at all."""
         with told_if_open(folder / PARQUET_FILE), written_aside(folder / PARQUET_FILE) as path:
             self.as_frame(answers).to_parquet(path, index=False)
