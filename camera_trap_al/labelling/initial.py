@@ -92,15 +92,19 @@ def match_initial_labels(
     Raises
     ------
     LabelFileError
-        If no label is for a photo that is there, a name is no class, or the rows of a photo disagree.
+        If there is no label, none is for a photo that is there, a name is no class, or the rows of a photo disagree.
     """
+    refusal = f"{table.name} cannot be used as initial_labels."
     labelled = [entry for entry in table.entries if entry.species]
+    if not labelled:
+        advice = "Fill in the species of some photos, or start without initial_labels."
+        raise LabelFileError(refusal, [LabelFault(None, "", "It holds no label.", advice)])
     found, others = entries_by_photo(labelled, photos, ())
     if len(others) == len(labelled):
-        example = f", such as that for {others[0].path}" if others else ""
-        problem = f"None of its {len(labelled)} labels{example} is for a photo of the unlabelled folder."
+        example = f"such as that for {others[0].path}"
+        problem = f"None of its {len(labelled)} labels, {example}, is for a photo of the unlabelled folder."
         advice = "Its paths must start in the unlabelled folder: look whether a folder is missing or too many."
-        raise LabelFileError(f"{table.name} cannot be used as initial_labels.", [LabelFault(None, "", problem, advice)])
+        raise LabelFileError(refusal, [LabelFault(None, "", problem, advice)])
     classes: dict[str, str | None] = {}
     faults: dict[str, LabelFault] = {}
     for photo, entries in found.items():
@@ -110,5 +114,5 @@ def match_initial_labels(
             if meaning is not None and meaning != SKIP:
                 classes[photo] = None if meaning == UNUSABLE else meaning
     if faults:
-        raise LabelFileError(f"{table.name} cannot be used as initial_labels.", tuple(faults.values()))
+        raise LabelFileError(refusal, tuple(faults.values()))
     return classes, len(others)

@@ -169,7 +169,7 @@ class TimelapseData:
         self._label_column = label_column
         self._bin = labels_bin
         self._untold: int | None = None  # the round of which nobody was told how many answers stood there already
-        self._records()
+        self._records()  # refused now, not after the first training
 
     def _records(self) -> list[TimelapseRecord]:
         return read_data_file(self.file, self._label_column)
@@ -230,6 +230,12 @@ class TimelapseData:
 
     def state(self) -> object:
         """Give size and time of the file, and of what SQLite may keep beside it."""
-        files = (self.file, self.file.with_name(f"{self.file.name}-wal"))
-        found = [path.stat() for path in files if path.exists()]
-        return [(status.st_size, status.st_mtime_ns) for status in found]
+        return [_size_and_time(path) for path in (self.file, self.file.with_name(f"{self.file.name}-wal"))]
+
+
+def _size_and_time(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:  # not there, as SQLite's file most of the time, or its drive is away
+        return None
+    return status.st_size, status.st_mtime_ns

@@ -1,6 +1,6 @@
 """Who answers: a person in one of several ways, a function, or a file of known labels."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -120,8 +120,8 @@ class FunctionLabels:
     Parameters
     ----------
     function
-        Called with the `Query`. It returns the class name of each photo, as a mapping by path or as a sequence in the
-        order of `Query.paths`, or None to stop. ``"skip"`` and ``"unusable"`` may stand for a class.
+        Called with the `Query`. It returns the class name of each photo, as a mapping by path or one after the other in
+        the order of `Query.paths`, or None to stop. ``"skip"`` and ``"unusable"`` may stand for a class.
     reading
         How names are read.
     """
@@ -143,11 +143,15 @@ class FunctionLabels:
         if said is None:
             return Answer(stop=True)
         if not isinstance(said, Mapping):
-            if isinstance(said, str) or len(said) != len(query):
+            names = list(said) if isinstance(said, Iterable) and not isinstance(said, str) else None
+            if names is None or len(names) != len(query):
+                given = repr(said) if names is None else f"{len(names)} names"
                 raise LabelFileError(
-                    f"label_source: {self._name}() must return one class name for each of {len(query)} photos.", []
+                    f"label_source: {self._name}() must return one class name for each of {len(query)} photos, or None "
+                    f"to stop; it returned {given}.",
+                    [],
                 )
-            said = dict(zip(query.paths, said, strict=True))
+            said = dict(zip(query.paths, names, strict=True))
         labels = {str(path): str(species) for path, species in said.items()}
         return KnownLabels(labels, self._name, self._reading).request_labels(query, commit)
 

@@ -95,7 +95,13 @@ def test_the_data_file_of_timelapse_needs_no_flag_selected_here(tmp_path, make_d
     assert found.content is None, "it may be large"
 
 
-@pytest.mark.parametrize("labels", [LabelTable("x", (LabelEntry(2, "cameras/a/1.jpg", "deer"),)), LabelTable("x", ())])
-def test_labels_of_which_none_fits_are_refused_since_they_are_read_only_once(labels):
-    with pytest.raises(LabelFileError, match=r"None of its [01] labels.* is for a photo of the unlabelled folder"):
+def test_labels_of_which_none_fits_are_refused_since_they_are_read_only_once():
+    labels = LabelTable("x", (LabelEntry(2, "cameras/a/1.jpg", "deer"),))
+    with pytest.raises(LabelFileError, match=r"None of its 1 labels, .*, is for a photo of the unlabelled folder"):
         match_initial_labels(labels, PHOTOS, NAMES)
+
+
+@pytest.mark.parametrize("entries", [(), (LabelEntry(2, "a/1.jpg", ""),)])
+def test_a_table_without_a_label_is_refused_and_its_paths_are_not_blamed(entries):
+    with pytest.raises(LabelFileError, match=r"It holds no label\. Fill in the species"):
+        match_initial_labels(LabelTable("x", entries), PHOTOS, NAMES)

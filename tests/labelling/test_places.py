@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,3 +119,9 @@ def test_the_state_of_the_data_file_changes_with_it(data_file):
     assert place.state() != before
     data_file.unlink()
     assert place.state() != before
+
+
+def test_the_state_can_be_asked_while_timelapse_removes_a_file(data_file, monkeypatch):
+    place = TimelapseData(data_file)
+    monkeypatch.setattr(Path, "exists", lambda path: True)  # as it was a moment before
+    assert place.state() is not None

@@ -68,7 +68,10 @@ def test_known_labels_may_skip_photos_and_add_classes():
     assert (answer.labels, answer.skipped, answer.unusable) == ({}, (3,), (5,))
 
 
-@pytest.mark.parametrize("said", [{"1.jpg": "boar", "a/2.jpg": "deer"}, ["deer", "boar"], np.array(["deer", "boar"])])
+@pytest.mark.parametrize(
+    "said",
+    [{"1.jpg": "boar", "a/2.jpg": "deer"}, ["deer", "boar"], np.array(["deer", "boar"]), iter(["deer", "boar"])],
+)
 def test_a_function_answers_by_path_or_in_order(said):
     asked: list[Query] = []
 
@@ -86,7 +89,13 @@ def test_a_function_stops_by_saying_nothing():
     assert FunctionLabels(lambda query: None).request_labels(QUERY, pytest.fail) == Answer(stop=True)
 
 
-@pytest.mark.parametrize("said", [["deer"], "deer", {"1.jpg": "boar"}, ["deer", "bore"]])
+@pytest.mark.parametrize(("said", "told"), [(["deer"], "it returned 1 names"), ("me", "'me'"), (3, "it returned 3")])
+def test_a_function_that_returns_something_else_is_told_what_it_returned(said, told):
+    with pytest.raises(LabelFileError, match=rf"<lambda>\(\) must return one class name for each of 2 photos.*{told}"):
+        FunctionLabels(lambda query: said).request_labels(QUERY, pytest.fail)
+
+
+@pytest.mark.parametrize("said", [{"1.jpg": "boar"}, ["deer", "bore"]])
 def test_a_function_that_does_not_answer_each_photo_is_refused(said):
     with pytest.raises(LabelFileError):
         FunctionLabels(lambda query: said).request_labels(QUERY, pytest.fail)
