@@ -5,10 +5,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-from unicodedata import normalize
 
 from camera_trap_al.exceptions import DataError
 from camera_trap_al.interchange.megadetector import DetectedPhoto, DetectionFile
+from camera_trap_al.interchange.paths import composed_path, folded_path, tidy_path
 
 __all__ = ["MatchedDetections", "PathChange", "match_detections"]
 
@@ -118,7 +118,7 @@ def match_detections(file: DetectionFile, photos: Sequence[str], folder: Path) -
         If half of what could match does as it is, but with a beginning as many or more would, and nothing tells which
         is meant.
     """
-    written = [_tidy(entry.file) for entry in file.photos]
+    written = [tidy_path(entry.file) for entry in file.photos]
     change, claims = PathChange(), list(_claims(written, photos))
     n_matching = _n_photos(claims)
     found = _find_change(written, photos, n_matching, folder, file.path)
@@ -148,35 +148,23 @@ def _sorted_out(
     )
 
 
-def _tidy(path: str) -> str:
-    return "/".join(part for part in path.replace("\\", "/").split("/") if part not in ("", "."))
-
-
-def _composed(path: str) -> str:
-    return normalize("NFC", path)  # macOS stores an accent apart from its letter
-
-
-def _folded(path: str) -> str:
-    return _composed(_tidy(path)).casefold()
-
-
-SPELLINGS: tuple[Callable[[str], str], ...] = (str, _composed, _folded)  # from exact to lenient
+SPELLINGS: tuple[Callable[[str], str], ...] = (str, composed_path, folded_path)  # from exact to lenient
 
 
 def _claims(paths: Sequence[str | None], photos: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Give the place of each path that is of a photo, and the photo: those first that match more exactly."""
-    left = [(place, path) for place, path in enumerate(paths) if path is not None]
+    """Give the position of each path that is of a photo, and the photo: those first that match more exactly."""
+    left = [(position, path) for position, path in enumerate(paths) if path is not None]
     for spell in SPELLINGS:
         if not left:
             return
         meant = _unique(photos, spell)
         missed = []
-        for place, path in left:
+        for position, path in left:
             photo = meant.get(spell(path))
             if photo is None:
-                missed.append((place, path))
+                missed.append((position, path))
             else:
-                yield place, photo
+                yield position, photo
         left = missed
 
 
@@ -193,10 +181,10 @@ def _find_change(
     written: Sequence[str], photos: Sequence[str], n_matching: int, folder: Path, file: Path
 ) -> tuple[PathChange, list[str | None]] | None:
     """Find what to do to the paths of a file, first with their case and then without; give them changed too."""
-    place, home = _folded(str(folder.absolute())), _folded(str(file.absolute().parent))
+    place, home = folded_path(str(folder.absolute())), folded_path(str(file.absolute().parent))
     if place == home and _is_half(n_matching, min(len(written), len(photos))):
         return None
-    for spell in (_composed, _folded):
+    for spell in (composed_path, folded_path):
         entries = [spell(path) for path in written]
         there = {spell(photo) for photo in photos}
         votes = _votes(set(entries), there)

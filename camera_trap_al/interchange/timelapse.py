@@ -6,6 +6,7 @@ from pathlib import Path
 
 from camera_trap_al.exceptions import DataError
 from camera_trap_al.files import write_csv
+from camera_trap_al.interchange.paths import tidy_path
 
 __all__ = [
     "FOLDERS_MADE_BY_TIMELAPSE",
@@ -40,12 +41,8 @@ def split_path(path: str) -> tuple[str, str]:
 
 
 def join_path(file: str, relative_path: str) -> str:
-    r"""Undo `split_path`, also for cells that people and other programs wrote.
-
-    Accepts ``/`` and ``\``, separators at either end and ``.`` as a part.
-    """
-    parts = f"{relative_path}/{file}".replace("\\", "/").split("/")
-    return "/".join(part for part in parts if part not in ("", "."))
+    """Undo `split_path`, also for cells that people and other programs wrote."""
+    return tidy_path(f"{relative_path}/{file}")
 
 
 def never_shown(photos: Iterable[str]) -> Counter[str]:

@@ -1,11 +1,11 @@
 """Compares labels that somebody wrote with what was asked."""
 
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from camera_trap_al.exceptions import LabelFault
+from camera_trap_al.interchange.paths import folded_path
 from camera_trap_al.labelling.class_names import ClassNames
 from camera_trap_al.labelling.csv_files import LabelEntry, LabelTable
 from camera_trap_al.pools import UNLABELLED
@@ -249,6 +249,5 @@ def entries_by_photo(
 
 
 def _without_case(path: str) -> str:
-    """Keep what Windows (case, backslash) and a spreadsheet (spaces at the ends of a cell) leave of a path."""
-    composed = unicodedata.normalize("NFC", path)  # macOS stores an accent apart from its letter
-    return "/".join(part.strip() for part in composed.replace("\\", "/").split("/")).casefold()
+    """Fold a path, and leave out the spaces that a spreadsheet leaves out at the ends of a cell."""
+    return "/".join(part.strip() for part in folded_path(path).split("/"))

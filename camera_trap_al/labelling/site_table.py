@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from unicodedata import normalize
 
 from camera_trap_al.exceptions import LabelFault, LabelFileError
+from camera_trap_al.interchange.paths import folded_path
 from camera_trap_al.interchange.timelapse import join_path
 from camera_trap_al.labelling.csv_files import read_file_content, read_table
 
@@ -72,19 +72,15 @@ def _faults(
             for name in (FOLDER, SITE, FILE)
         )
         place = join_path(photo, folder)
-        known = by_place.setdefault(_folded(place), site) if site else site
+        known = by_place.setdefault(folded_path(place), site) if site else site
         if known != site:
             problem = f"Its site is {site!r} here and {known!r} above."
             yield LabelFault(row, place, problem, "Leave the right line only.")
 
 
-def _folded(place: str) -> str:
-    return normalize("NFC", place).casefold()  # macOS stores an accent apart from its letter
-
-
 def _places_around(path: str) -> Iterator[str]:
     """Give a photo and the folders around it, folded, the nearest first; the last is the data folder, ""."""
-    place = _folded(path)
+    place = folded_path(path)
     while place:
         yield place
         place = place.rpartition("/")[0]
