@@ -125,7 +125,7 @@ def write_unreadable(folder: Path, unreadable: Iterable[tuple[str, str]]) -> Non
 
 def write_skipped(folder: Path, skipped: Iterable[SkippedDetection]) -> None:
     """List the detections that cannot be used, and why."""
-    lines = (("" if each.place is None else each.place + 1, each.file, each.reason) for each in skipped)
+    lines = (("" if each.position is None else each.position + 1, each.file, each.reason) for each in skipped)
     with told_if_open(folder / SKIPPED_FILE):
         write_csv(folder / SKIPPED_FILE, ("detection", "path", "reason"), lines)
 

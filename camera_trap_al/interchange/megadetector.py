@@ -40,7 +40,7 @@ class Detection:
 
     Attributes
     ----------
-    image, place
+    entry, position
         Which entry of the file's ``images`` it is in, and which of its ``detections`` it is; both from 0, with those
         that are skipped counted.
     category
@@ -52,8 +52,8 @@ class Detection:
         within the photo.
     """
 
-    image: int
-    place: int
+    entry: int
+    position: int
     category: str
     confidence: float
     box: Box
@@ -86,20 +86,20 @@ class SkippedDetection:
     ----------
     file
         Path of the photo, as the file has it; "" if it is the path that is wrong.
-    image, place
-        As those of a `Detection`; `place` is None for a whole entry.
+    entry, position
+        As those of a `Detection`; `position` is None for a whole entry.
     reason
         What is wrong with it.
     """
 
     file: str
-    image: int
-    place: int | None
+    entry: int
+    position: int | None
     reason: str
 
     def __str__(self) -> str:
-        what = "" if self.place is None else f", detection {self.place + 1}"
-        return f"{self.file or f'entry {self.image + 1}'}{what}: {self.reason}"
+        what = "" if self.position is None else f", detection {self.position + 1}"
+        return f"{self.file or f'entry {self.entry + 1}'}{what}: {self.reason}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,13 +179,13 @@ def read_detections(path: Path) -> DetectionFile:
         photos: list[DetectedPhoto] = []
         skipped: list[SkippedDetection] = []
         n_videos = 0
-        for image, entry in enumerate(content["images"]):
-            if not isinstance(entry, dict) or not isinstance(entry.get("file"), str) or not entry["file"]:
-                skipped.append(SkippedDetection("", image, None, 'it does not name its photo ("file")'))
-            elif _is_video(entry):
+        for entry, written in enumerate(content["images"]):
+            if not isinstance(written, dict) or not isinstance(written.get("file"), str) or not written["file"]:
+                skipped.append(SkippedDetection("", entry, None, 'it does not name its photo ("file")'))
+            elif _is_video(written):
                 n_videos += 1
             else:
-                photos.append(_read_photo(image, entry, categories, skipped))
+                photos.append(_read_photo(entry, written, categories, skipped))
     return DetectionFile(path, content, categories, tuple(photos), tuple(skipped), n_videos)
 
 
@@ -260,31 +260,31 @@ def format_version(content: Mapping[str, Any]) -> tuple[int, int] | None:
     return (int(parts[1]), int(parts[2] or 0)) if parts else None
 
 
-def _is_video(entry: Mapping[str, Any]) -> bool:
-    if entry.get("frame_rate") is not None:
+def _is_video(written: Mapping[str, Any]) -> bool:
+    if written.get("frame_rate") is not None:
         return True
-    detections = entry.get("detections")
+    detections = written.get("detections")
     return isinstance(detections, list) and any(
         isinstance(each, dict) and "frame_number" in each for each in detections
     )
 
 
 def _read_photo(
-    image: int, entry: Mapping[str, Any], categories: Mapping[str, str], skipped: list[SkippedDetection]
+    entry: int, written: Mapping[str, Any], categories: Mapping[str, str], skipped: list[SkippedDetection]
 ) -> DetectedPhoto:
-    file, written, failure = entry["file"], entry.get("detections"), entry.get("failure")
-    if not isinstance(written, list):
+    file, listed, failure = written["file"], written.get("detections"), written.get("failure")
+    if not isinstance(listed, list):
         return DetectedPhoto(file, (), str(failure or "its entry has no list of detections"))
     detections = []
-    for place, each in enumerate(written):
+    for position, each in enumerate(listed):
         try:
-            detections.append(_read_detection(image, place, each, categories))
+            detections.append(_read_detection(entry, position, each, categories))
         except ValueError as error:
-            skipped.append(SkippedDetection(file, image, place, str(error)))
+            skipped.append(SkippedDetection(file, entry, position, str(error)))
     return DetectedPhoto(file, tuple(detections), str(failure or ""))
 
 
-def _read_detection(image: int, place: int, written: object, categories: Mapping[str, str]) -> Detection:
+def _read_detection(entry: int, position: int, written: object, categories: Mapping[str, str]) -> Detection:
     if not isinstance(written, dict):
         raise ValueError("it is not made of names and values")
     category = str(written.get("category"))
@@ -293,7 +293,7 @@ def _read_detection(image: int, place: int, written: object, categories: Mapping
     confidence = _number(written.get("conf"), "its confidence")
     if not 0 <= confidence <= 1:
         raise ValueError(f"its confidence does not lie between 0 and 1: {confidence}")
-    return Detection(image, place, category, confidence, _box(written.get("bbox")))
+    return Detection(entry, position, category, confidence, _box(written.get("bbox")))
 
 
 def _number(written: object, what: str) -> float:

@@ -195,11 +195,11 @@ def add_classifications(
     ids = _ids(labels, known)
     found: dict[int, dict[int, Classifications]] = {}
     for detection, own_ids, own_probabilities in zip(detections, class_ids, probabilities, strict=True):
-        found.setdefault(detection.image, {})[detection.place] = _ranked(ids, own_ids, own_probabilities)
+        found.setdefault(detection.entry, {})[detection.position] = _ranked(ids, own_ids, own_probabilities)
     content = _with_categories(file.content, known | dict(zip(ids, labels, strict=True)))
     content["info"] = _with_classifier(file.content, info)
-    entries = enumerate(file.content["images"])
-    _write(path, content, (_classified(entry, found.get(image, {})) for image, entry in entries))
+    images = enumerate(file.content["images"])
+    _write(path, content, (_classified(image, found.get(entry, {})) for entry, image in images))
 
 
 def _labels(classes: Sequence[str], categories: Collection[str]) -> list[str]:
@@ -273,11 +273,11 @@ def _version(content: Mapping[str, Any]) -> str:
     return str(content["info"]["format_version"])
 
 
-def _classified(entry: Any, found: Mapping[int, Classifications]) -> Any:
-    """Copy the entry of a photo, with classifications by the place of their detection."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("detections"), list):
-        return entry
-    return {**entry, "detections": [_replaced(each, found.get(n)) for n, each in enumerate(entry["detections"])]}
+def _classified(image: Any, found: Mapping[int, Classifications]) -> Any:
+    """Copy the entry of a photo, with classifications by the position of their detection."""
+    if not isinstance(image, dict) or not isinstance(image.get("detections"), list):
+        return image
+    return {**image, "detections": [_replaced(each, found.get(n)) for n, each in enumerate(image["detections"])]}
 
 
 def _replaced(detection: Any, classifications: Classifications | None) -> Any:

@@ -204,7 +204,7 @@ def test_a_file_that_cannot_be_opened_is_a_data_error(tmp_path, name):
 def test_a_detection_that_cannot_be_used_is_skipped_with_the_reason(read_one, changes, reason):
     detections, skipped = read_one(**changes)
     assert detections == ()
-    assert [(each.file, each.image, each.place) for each in skipped] == [("a.jpg", 0, 0)]
+    assert [(each.file, each.entry, each.position) for each in skipped] == [("a.jpg", 0, 0)]
     assert reason in skipped[0].reason
     assert str(skipped[0]).startswith("a.jpg, detection 1: ")
 
@@ -213,8 +213,8 @@ def test_places_count_what_is_skipped(read):
     good = {"category": "1", "conf": 0.5, "bbox": [0.1, 0.2, 0.3, 0.4]}
     entries = [None, {"file": 7}, {"file": ""}, {"file": "a.jpg", "detections": ["?", good]}, {"file": "b.jpg"}]
     file = read(CURRENT | {"images": [*entries, {"file": "v.mp4", "frame_rate": 5}]})
-    assert [(detection.image, detection.place) for detection in file.photos[0].detections] == [(3, 1)]
-    assert [(each.image, each.place) for each in file.skipped] == [(0, None), (1, None), (2, None), (3, 0)]
+    assert [(detection.entry, detection.position) for detection in file.photos[0].detections] == [(3, 1)]
+    assert [(each.entry, each.position) for each in file.skipped] == [(0, None), (1, None), (2, None), (3, 0)]
     assert file.photos[1].failure == "its entry has no list of detections"
     assert str(file.skipped[0]).startswith("entry 1: ")
 
@@ -268,7 +268,7 @@ def test_the_most_confident_detections_of_the_wanted_categories_are_chosen_first
     given = [("1", 0.2), ("1", 0.9), ("2", 1.0), ("3", 0.5), ("1", 0.5), ("1", 0.199), ("3", 0.9)]
     detections = [Detection(0, place, category, conf, box) for place, (category, conf) in enumerate(given)]
     chosen = choose_detections(detections, {"1", "3"}, 0.2)
-    assert [detection.place for detection in chosen] == [1, 6, 3, 4, 0]
+    assert [detection.position for detection in chosen] == [1, 6, 3, 4, 0]
     assert choose_detections(detections, {"1"}, 0.95) == []
 
 
