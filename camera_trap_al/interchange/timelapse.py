@@ -9,7 +9,9 @@ from camera_trap_al.files import write_csv
 from camera_trap_al.interchange.paths import tidy_path
 
 __all__ = [
+    "CORRECT",
     "FOLDERS_MADE_BY_TIMELAPSE",
+    "SELECTED",
     "SELECTOR_COLUMNS",
     "ambiguous_photos",
     "join_path",
@@ -25,8 +27,12 @@ FOLDERS_MADE_BY_TIMELAPSE = frozenset(
 
 SHOWN_SUFFIX = ".jpg"  # the only one of pictures that Timelapse loads, in any case
 
+# Flags of the user's template, and columns of what Timelapse exports.
+SELECTED = "Selected"  # the photo is asked about
+CORRECT = "Correct"  # its label is to replace an earlier one
+
 # Timelapse refuses the whole file for any column that is neither its own nor in the user's template.
-SELECTOR_COLUMNS = ("File", "RelativePath", "Selected")
+SELECTOR_COLUMNS = ("File", "RelativePath", SELECTED)
 
 
 def split_path(path: str) -> tuple[str, str]:

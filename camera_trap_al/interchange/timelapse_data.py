@@ -9,14 +9,12 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from camera_trap_al.exceptions import DataError, LabelFault, LabelFileError
-from camera_trap_al.interchange.timelapse import join_path
+from camera_trap_al.interchange.timelapse import CORRECT, SELECTED, join_path
 
 __all__ = ["TimelapseRecord", "find_data_file", "read_data_file"]
 
 DATA_SUFFIX = ".ddb"
-SELECTED = "Selected"
-CORRECT = "Correct"
-NO_CONTROLS_OF_THE_USER = frozenset({"id", "file", "relativepath", "datetime", "deleteflag"})
+TIMELAPSES_OWN_COLUMNS = frozenset({"id", "file", "relativepath", "datetime", "deleteflag"})
 
 LOCK_WAIT_S = 5.0
 ATTEMPTS = 3
@@ -38,7 +36,7 @@ OUT_OF_REACH = (
     "It cannot be opened.",
     "Look whether the file is still there and may be read, and whether its drive can be reached; then try again.",
 )
-MEANING = {
+PROBLEM_AND_ADVICE = {
     sqlite3.SQLITE_BUSY: IN_USE,
     sqlite3.SQLITE_LOCKED: IN_USE,
     sqlite3.SQLITE_READONLY: INTERRUPTED,  # only a program that may write can undo what was half saved
@@ -129,7 +127,7 @@ def read_data_file(path: Path, label_column: str = "Species", *, needs_selected:
         rows = _rows(path, label_column, needs_selected)
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)  # has none if a text is no valid UTF-8
-        problem, advice = MEANING.get(code & 0xFF, OUT_OF_REACH)  # the other bits tell variants of one error
+        problem, advice = PROBLEM_AND_ADVICE.get(code & 0xFF, OUT_OF_REACH)  # the other bits tell variants of one error
         raise _refusal(path, f"{problem} (SQLite says: {error}.)", advice) from error
     except OSError as error:
         problem, advice = OUT_OF_REACH
@@ -250,5 +248,5 @@ def _controls(db: sqlite3.Connection, there: Sequence[str], kind: str) -> list[s
         found = db.execute("SELECT DataLabel FROM TemplateTable WHERE Type = ? ORDER BY Id", (kind,)).fetchall()
     except sqlite3.OperationalError:
         found = []
-    own = [name for name in there if name.casefold() not in NO_CONTROLS_OF_THE_USER]
+    own = [name for name in there if name.casefold() not in TIMELAPSES_OWN_COLUMNS]
     return [name for (name,) in found] or own

@@ -14,6 +14,7 @@ from typing import Any
 
 from camera_trap_al.exceptions import ConfigError, DataError
 from camera_trap_al.files import prepared_aside
+from camera_trap_al.interchange.timelapse import SELECTED
 from camera_trap_al.query import SKIP, UNUSABLE
 
 __all__ = ["TEMPLATE_FILE", "TemplateChange", "write_template"]
@@ -22,7 +23,6 @@ logger = logging.getLogger(__name__)
 
 TEMPLATE_FILE = "TimelapseTemplate.tdb"  # so named, Timelapse calls its data file TimelapseData.ddb
 TEMPLATE_SUFFIX = ".tdb"
-SELECTED = "Selected"
 CHOICES = "ChoiceListNonEmpty"
 LOCK_WAIT_S = 2.0
 

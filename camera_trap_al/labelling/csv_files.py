@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from camera_trap_al.exceptions import LabelFault, LabelFileError
-from camera_trap_al.interchange.timelapse import join_path
+from camera_trap_al.interchange.timelapse import CORRECT, join_path
 from camera_trap_al.photo_folders import PHOTO_SUFFIXES
 
 __all__ = ["LABEL_COLUMN", "LabelEntry", "LabelTable", "read_file_content", "read_label_file", "read_table"]
 
 PATH_COLUMNS = ("File", "RelativePath")
 LABEL_COLUMN = "Species"
-CORRECTION_COLUMN = "Correct"
 PREDICTIONS_COLUMN = "confidence"
 SEPARATORS = (",", ";", "\t")
 SEPARATOR_LINE = re.compile(r"sep=(.)(?:\r\n|\r|\n)", re.IGNORECASE)  # a first line that Excel obeys and does not show
@@ -117,7 +116,7 @@ def read_label_file(
     wanted = (*PATH_COLUMNS, label_column)
     header, records = read_table(source, name, wanted)
     file, relative_path, species = _locate_columns(header, wanted, name)
-    correct = header.index(CORRECTION_COLUMN) if CORRECTION_COLUMN in header else len(header)
+    correct = header.index(CORRECT) if CORRECT in header else len(header)
 
     def entry(row: int, cells: Sequence[str]) -> LabelEntry:
         cells = _aligned(cells, len(header), file)

@@ -194,7 +194,7 @@ class LabelRetriever:
         `look_again` set when they typed ``n``.
         """
         waiting = self._new_waiting()
-        answer = self._await_answer(query, waiting) if self._publish(query, waiting) else None
+        answer = self._await_answer(query, waiting) if self._announce(query, waiting) else None
         if answer is None:
             say("Stopped. The same photos are asked about at the next start.")
             return Answer(stop=True)
@@ -207,7 +207,7 @@ class LabelRetriever:
             say(line)
         return answer
 
-    def _publish(self, query: Query, waiting: Waiting) -> bool:
+    def _announce(self, query: Query, waiting: Waiting) -> bool:
         """Write the request and say so; False if the person stops since it cannot be written."""
         while True:
             try:

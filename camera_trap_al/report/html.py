@@ -80,5 +80,5 @@ def tiles(figures: Iterable[tuple[str, str]]) -> Raw:
 
 def photo_grid(photos: Iterable[tuple[str, str]]) -> Raw:
     """Lay out photos side by side, each an image and lines about it, both ready."""
-    shown = "\n".join(f"<li>{shown}<div>{lines}</div></li>" for shown, lines in photos)
-    return Raw(f'<ul class="photos">\n{shown}\n</ul>')
+    items = "\n".join(f"<li>{photo}<div>{lines}</div></li>" for photo, lines in photos)
+    return Raw(f'<ul class="photos">\n{items}\n</ul>')

@@ -6,7 +6,7 @@ from camera_trap_al.out_of_fold import OutOfFold
 from camera_trap_al.pools import FloatArray, IndexArray
 from camera_trap_al.predictions import Predictions
 
-__all__ = ["doubts", "self_confidence", "suspects"]
+__all__ = ["doubts", "own_confidence", "suspects"]
 
 
 def doubts(predictions: Predictions, at_most: int) -> IndexArray:
@@ -14,7 +14,7 @@ def doubts(predictions: Predictions, at_most: int) -> IndexArray:
     return np.argsort(predictions.margin, kind="stable")[:at_most]
 
 
-def self_confidence(judged: OutOfFold, targets: IndexArray) -> FloatArray:
+def own_confidence(judged: OutOfFold, targets: IndexArray) -> FloatArray:
     """Give the probability of each photo's own label by a classifier that did not learn from it; NaN if not judged.
 
     Parameters
@@ -46,7 +46,7 @@ def suspects(judged: OutOfFold, targets: IndexArray, at_most: int) -> IndexArray
     at_most
         How many there are.
     """
-    own = self_confidence(judged, targets)
+    own = own_confidence(judged, targets)
     rows = np.flatnonzero(judged.is_judged)
     if not len(rows):
         return rows

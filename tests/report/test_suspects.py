@@ -4,7 +4,7 @@ import pytest
 from camera_trap_al.out_of_fold import OutOfFold, out_of_fold_probabilities
 from camera_trap_al.predictions import Predictions
 from camera_trap_al.report import doubts, suspects
-from camera_trap_al.report.suspects import self_confidence
+from camera_trap_al.report.suspects import own_confidence
 
 
 def judged(probabilities, is_judged=None):
@@ -24,7 +24,7 @@ def test_suspects_are_ranked_by_the_probability_of_their_own_label():
     # Class 1 is given 0.8 and 0.9 to its own two photos and 0.1 to the last one: 0.6 on average.
     found = judged([[0.3, 0.7], [0.1, 0.9], [0.45, 0.55], [0.2, 0.8], [0.1, 0.9], [0.9, 0.1]])
     targets = np.array([0, 0, 0, 1, 1, 1])
-    np.testing.assert_allclose(self_confidence(found, targets), [0.3, 0.1, 0.45, 0.8, 0.9, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(own_confidence(found, targets), [0.3, 0.1, 0.45, 0.8, 0.9, 0.1], rtol=1e-6)
     # Photo 2 is named otherwise too, but with 0.55 less surely than photos of class 1 are.
     assert suspects(found, targets, 10).tolist() == [1, 5, 0]
     assert suspects(found, targets, 2).tolist() == [1, 5]
@@ -33,7 +33,7 @@ def test_suspects_are_ranked_by_the_probability_of_their_own_label():
 def test_photos_that_nobody_could_judge_are_no_suspects():
     found = judged([[0, 0], [0.1, 0.9], [0.2, 0.8]], [False, True, True])
     assert suspects(found, np.array([0, 0, 1]), 10).tolist() == [1]
-    assert np.isnan(self_confidence(found, np.array([0, 0, 1]))[0])
+    assert np.isnan(own_confidence(found, np.array([0, 0, 1]))[0])
     assert suspects(judged([[0, 0]], [False]), np.array([0]), 10).tolist() == []
 
 
