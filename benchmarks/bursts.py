@@ -22,6 +22,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from camera_trap_al.config import RunConfig
 from camera_trap_al.files import written_aside
+from camera_trap_al.learning_curves import area_under_curve
 from camera_trap_al.simulation_photos import SimulationPhotos
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -140,9 +141,10 @@ def print_strategy(
                 [(curves[each][seed].labels, scores[each][seed][:, draw]) for seed in drawn] for each in (arm, "image")
             )
             ratios.append((labels_needed(some, target), labels_needed(others, target)))
-            gains.append(np.mean([area(*one) - area(*other) for one, other in zip(some, others, strict=True)]))
+            mine, theirs = (np.mean([area_under_curve(*each) for each in curves_of]) for curves_of in (some, others))
+            gains.append(mine - theirs)
         needed = ratios[0][0]
-        shares = [mine / theirs for mine, theirs in ratios]
+        shares = [some / others for some, others in ratios]
         most = max(int(each.n_propagated.max()) for each in of_arm)
         n_wrong, n_propagated = (
             sum(int(getattr(each, name).sum()) for each in of_arm) for name in ("n_wrong", "n_propagated")
@@ -192,11 +194,6 @@ def labels_needed(curves: list[tuple[NDArray[np.int64], NDArray[np.float64]]], t
     fitted = IsotonicRegression().fit(labels, scores).predict(budgets)
     reached = np.flatnonzero(fitted >= target - 1e-9)
     return float(max(1, budgets[reached[0]] if len(reached) else budgets[-1]))
-
-
-def area(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
-    """Mean score on the way."""
-    return float(np.trapezoid(scores, labels) / (labels[-1] - labels[0]))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import os
 import platform
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -205,7 +204,7 @@ def finetuned(data: Path, results: Path, strategy: str, kind: str, seed: int, ma
         torch.set_num_threads(1)
         photos, folder = SETS["crops"], data / SETS["crops"].folder
         config = RunConfig(
-            **NETWORK | {"embedding_train_num_epochs": 0},
+            **NETWORK,
             **{} if kind == "none" else FINETUNING,
             finetuning_gate=kind == "gated",
             pretrained_weights=data / "weights" / "mobilenet_v2_imagenet.pth",
@@ -218,7 +217,7 @@ def finetuned(data: Path, results: Path, strategy: str, kind: str, seed: int, ma
         )
         known = SimulationPhotos.prepare(folder, folder / "truth.csv", config, np.load(results / "crops.npy"))
         frozen = known.environment(config, photos.initial_per_class)
-        environment = ActiveLearningEnvironment(frozen.dataset, replace(config))
+        environment = ActiveLearningEnvironment(frozen.dataset, config)
         environment.read_photos()
         curve = pd.DataFrame(rounds(environment, known.truth))
         with written_aside(file) as path:

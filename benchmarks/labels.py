@@ -20,7 +20,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-import psutil
+from memory import peak_memory
 
 from camera_trap_al.interchange.timelapse import split_path
 from camera_trap_al.labelling import LabelRetriever
@@ -77,17 +77,6 @@ def measured(work: Callable[[], object]) -> None:
     begun_at = time.perf_counter()
     work()
     print(time.perf_counter() - begun_at, peak_memory())
-
-
-def peak_memory() -> int:
-    """Give the most memory, in bytes, that this process ever had."""
-    return getattr(psutil.Process().memory_info(), "peak_wset", 0) or _peak_on_unix()
-
-
-def _peak_on_unix() -> int:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def work(what: str, n_photos: int, folder: Path) -> None:

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
+from memory import peak_memory
 
 from camera_trap_al import run_active_learning
 from camera_trap_al.config import RunConfig
@@ -69,16 +69,6 @@ def main() -> None:
             store.ask(environment.candidates[:1])
         ended_at = time.perf_counter()
     print(f"seconds={ended_at - begun_at:.3f} peak_gb={peak_memory() / 1e9:.3f}")
-
-
-def peak_memory() -> int:
-    """Return the highest resident size in bytes; Linux counts that of the parent in what `resource` tells."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        (peak,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(peak.split()[1]) * 1024
-    memory = psutil.Process().memory_info()
-    return int(getattr(memory, "peak_wset", memory.rss))  # the peak is told on Windows only
 
 
 if __name__ == "__main__":

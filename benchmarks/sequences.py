@@ -2,7 +2,7 @@
 
     python benchmarks/sequences.py DATA
 
-DATA holds `camera_trap_fullsize`. The second ratio is at most 0.1.
+DATA holds `camera_trap_fullsize`. Reading the times is to take at most a tenth of decoding.
 """
 
 import argparse
@@ -39,8 +39,8 @@ def group(n_photos: int) -> None:
     rng = np.random.default_rng(0)
     site_numbers = np.sort(rng.integers(N_SITES, size=n_photos))
     paths = [f"site {site:03}/100EK113/SEQ{row // LENGTH:07}_IMG{row:07}.jpg" for row, site in enumerate(site_numbers)]
-    minutes = np.arange(n_photos) // LENGTH
-    taken_at = 60_000.0 * 5 * minutes + 2_000 * (np.arange(n_photos) % LENGTH)
+    burst, place_in_burst = np.divmod(np.arange(n_photos), LENGTH)
+    taken_at = 5 * 60_000.0 * burst + 2_000 * place_in_burst  # ms
     for name, pattern in (("by time", None), ("by name", "SEQ[0-9]+")):
         start = perf_counter()
         sites = [site_of(path) for path in paths]

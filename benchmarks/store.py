@@ -25,7 +25,8 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from labels import ASKED, CLASSES, peak_memory, photo_paths
+from labels import ASKED, CLASSES, photo_paths
+from memory import peak_memory
 
 from camera_trap_al import query_table
 from camera_trap_al.config import RunConfig

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import scipy
 import sklearn
+from memory import peak_memory
 
 from camera_trap_al.active_learning_methods import STRATEGIES, PoolView, QueryStrategy
 from camera_trap_al.pools import UNLABELLED, FloatArray
@@ -109,12 +110,7 @@ def main() -> None:
     parser.add_argument("--peer-timeout", type=float, default=600, help="seconds that a peer may take")
     parser.add_argument("--child", nargs=3, metavar=("NAME", "FOLDER", "SEED"), help=argparse.SUPPRESS)
     parser.add_argument("--again", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--make", nargs=4, metavar=("ROWS", "LABELLED", "FOLDER", "SEED"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    if chosen.make:
-        n_rows, n_labelled, folder, seed = chosen.make
-        make_pool(Path(folder), int(n_rows), int(n_labelled), int(seed))
-        return
     if chosen.child:
         name, folder, seed = chosen.child
         print(json.dumps((measure_again if chosen.again else measure)(name, Path(folder), int(seed))))
@@ -145,7 +141,7 @@ def print_table(chosen: argparse.Namespace) -> None:
         if not names:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            make_in_child(Path(folder), task.n_rows // divisor, task.n_labelled // divisor, chosen)
+            make_pool(Path(folder), task.n_rows // divisor, task.n_labelled // divisor, chosen.seed)
             for name in names:
                 print(table_row(name, task, divisor, run_child(name, Path(folder), chosen)), flush=True)
 
@@ -177,7 +173,7 @@ def compare_with_peers(chosen: argparse.Namespace) -> None:
     )
     with tempfile.TemporaryDirectory() as name_of_folder:
         folder = Path(name_of_folder)
-        make_in_child(folder, n_rows, n_labelled, chosen)
+        make_pool(folder, n_rows, n_labelled, chosen.seed)
         for name in (name for name in SHARED if name in chosen.only):
             here = run_child(name, folder, chosen, "--again")
             for peer in SHARED[name]:
@@ -235,9 +231,9 @@ def measure(name: str, folder: Path, seed: int) -> dict[str, Any]:
     loaded = None
     for call in range(N_CALLS):
         view = view_of(arrays)
-        loaded = loaded or resident_gb()
+        loaded = loaded or peak_memory()
         rows = timed_choice(strategy, view, seed, call, found)
-        found["extra_gb"] = resident_gb() - loaded
+        found["extra_gb"] = (peak_memory() - loaded) / 1e9
         arrays["labelled"] = np.append(arrays["labelled"], rows)
         arrays["unlabelled"] = np.setdiff1d(arrays["unlabelled"], rows)
         del view
@@ -282,20 +278,6 @@ def timed_choice(strategy: QueryStrategy, view: PoolView, seed: int, call: int, 
     found["cpu_s"].append(time.process_time() - cpu)
     found.setdefault("first_rows", rows.tolist())
     return rows
-
-
-def resident_gb() -> float:
-    """Highest resident size of this process so far, in GB."""
-    import resource  # not on Windows, where only this benchmark needs it
-
-    in_bytes = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * in_bytes / 1e9
-
-
-def make_in_child(folder: Path, n_rows: int, n_labelled: int, chosen: argparse.Namespace) -> None:
-    """Run `make_pool` in a new process: Linux counts the highest size of a parent as that of its children."""
-    command = [sys.executable, __file__, "--make", str(n_rows), str(n_labelled), str(folder), str(chosen.seed)]
-    subprocess.run(command, env=environment(chosen), check=True)
 
 
 def run_child(name: str, folder: Path, chosen: argparse.Namespace, *options: str) -> dict[str, Any]:
