@@ -89,7 +89,7 @@ def photo_folders(tmp_path: Path, make_photo: Callable[..., Path]) -> PhotoFolde
 
 
 def load_module(path: Path) -> dict[str, Any]:
-    """Give what is in a module beside the tests, which none of them can import by its name."""
+    """Give what is in a module that no test can import by its name, since it is not in tests/support."""
     spec = spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)
@@ -99,12 +99,14 @@ def load_module(path: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def sixteen_pixels() -> Iterator[None]:
-    """In the tests of a module, every architecture is the tiny network of tests/sixteen_pixels.py."""
+    """In the tests of a module, every architecture is the tiny network of tests/support/sixteen_pixels.py."""
+    import sixteen_pixels
+
     from camera_trap_al.deep_learning import networks
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(networks, "_torchvision_model", networks._torchvision_model)  # is put back in the end
-        load_module(Path(__file__).with_name("sixteen_pixels.py"))["put_in_place"]()
+        sixteen_pixels.put_in_place()
         yield
 
 
@@ -116,14 +118,18 @@ def format_1() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def colour_model() -> dict[str, Any]:
-    """What is in tests/colour_model.py: an export, and photos that it is right about."""
-    return load_module(Path(__file__).with_name("colour_model.py"))
+    """What is in tests/support/colour_model.py: an export, and photos that it is right about."""
+    import colour_model
+
+    return vars(colour_model)
 
 
 @pytest.fixture(scope="session")
 def timelapse_simulation() -> dict[str, Callable[..., object]]:
-    """What is in tests/timelapse_simulation.py."""
-    return load_module(Path(__file__).with_name("timelapse_simulation.py"))
+    """What is in tests/support/timelapse_simulation.py."""
+    import timelapse_simulation
+
+    return vars(timelapse_simulation)
 
 
 @pytest.fixture(scope="session")

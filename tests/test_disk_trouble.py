@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("sixteen_pixels", "in_little_time")
 LOADED = "Labels were loaded successfully"
 GOES_ON = "start again with the same settings: it goes on where it was, and nothing is lost."
 BIN = "new_labels_bin"
-HERE = Path(__file__).parent
+SUPPORT = Path(__file__).parent / "support"
 
 
 def mount(*words: str | Path) -> None:
@@ -418,7 +418,7 @@ def test_what_may_not_be_written_or_read_is_told(photos, settings, tmp_path):
         settings(hidden, tmp_path / "run of hidden"),
         settings(own, tmp_path / "run"),
     ]
-    ended = python(WITH_LITTLE_PERMISSION, HERE, json.dumps(calls), preexec_fn=as_ordinary_user)
+    ended = python(WITH_LITTLE_PERMISSION, SUPPORT, json.dumps(calls), preexec_fn=as_ordinary_user)
     for path in forbidden:
         path.chmod(0o755)
     told = [line.removeprefix("TOLD ") for line in ended.stdout.splitlines() if line.startswith("TOLD ")]
@@ -516,7 +516,7 @@ def test_a_run_below_folders_in_any_script_ends_as_any_other(format_1, settings,
     words += ["--validation-data", home / "проверка", "--output-dir", run, "--pretrained-weights", weights]
     words += ["--label-source", truth, "--active-batch", "3", "--max-labels", "3", "--feat-dim", "8", "--seed", "1"]
     words += ["--embedding-train-num-epochs", "1", "--device", "cpu", "--classifier-params", '{"max_iter": 5}']
-    ended = python(WITH_TINY_NETWORK, HERE, "run", *words, also=also)
+    ended = python(WITH_TINY_NETWORK, SUPPORT, "run", *words, also=also)
     assert ended.returncode == 0, ended.stderr
     assert n_answered(run) == 1
     assert (run / "export" / "classifier.onnx").exists()

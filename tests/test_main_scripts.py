@@ -45,7 +45,7 @@ print("RESULT", json.dumps([result.labels_given, result.rounds, result.ended_bec
 
 SMALL_PROGRAM = f"""
 import sys
-sys.path.append({str(Path(__file__).parent)!r})
+sys.path.append({str(Path(__file__).parent / "support")!r})
 import sixteen_pixels
 sixteen_pixels.put_in_place()
 {PROGRAM}

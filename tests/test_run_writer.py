@@ -70,7 +70,7 @@ for line in sys.stdin:
 
 def start(program: str, *arguments: str) -> subprocess.Popen[str]:
     here = Path(__file__).parent
-    path = os.pathsep.join([str(here.parent), str(here)])
+    path = os.pathsep.join([str(here.parent), str(here / "support")])
     return subprocess.Popen(
         [sys.executable, "-c", program, *arguments],
         stdin=subprocess.PIPE,

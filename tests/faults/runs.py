@@ -41,7 +41,7 @@ from camera_trap_al.main_scripts import run_active_learning
 from camera_trap_al.model_description import DESCRIPTION_FILE
 
 TESTS = Path(__file__).parents[1]
-sys.path += [str(TESTS), str(TESTS / "format_1")]
+sys.path += [str(TESTS / "support"), str(TESTS / "format_1")]
 import make as format_1  # noqa: E402  the photos and settings of a small run
 import sixteen_pixels  # noqa: E402
 

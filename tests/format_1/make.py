@@ -119,7 +119,7 @@ def write_run(folder: Path) -> None:
 
 def main() -> None:
     """Make the run, and put what is to be kept of it beside this file."""
-    sys.path.append(str(HERE.parent))
+    sys.path.append(str(HERE.parent / "support"))
     import sixteen_pixels
 
     from camera_trap_al import run_active_learning
