@@ -143,7 +143,7 @@ def test_cameras_that_count_alike_are_not_mistaken_for_each_other():
 
 
 def test_where_the_file_lies_tells_of_which_folder_it_is():
-    """As Timelapse takes it: facts/timelapse.md, section 6.1."""
+    """As Timelapse takes it (section 6.1 of the facts about it)."""
     photos = [f"Site {site}/IMG_{n}.JPG" for site in (1, 2) for n in range(10)]
     files = [f"IMG_{n}.JPG" for n in range(9)]
     matched = match(files, photos, path=FOLDER / "Site 2" / "md.json")

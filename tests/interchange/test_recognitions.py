@@ -1,4 +1,4 @@
-"""The files against the rules of MegaDetector's format: facts/timelapse.md, section 6.5."""
+"""The files against the rules of MegaDetector's format: section 6.5 of the facts about Timelapse."""
 
 import copy
 import json

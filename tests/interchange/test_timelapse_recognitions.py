@@ -1,6 +1,6 @@
-"""The simulated import of recognitions against facts/timelapse.md, and our files against the simulated Timelapse.
+"""The simulated import of recognitions against the facts about Timelapse, and our files against that import.
 
-The comments name sections of that file.
+The comments name the sections of these facts.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""The simulated Timelapse against facts/timelapse.md, and the selector CSV against the simulated Timelapse.
+"""The simulated Timelapse against the facts about Timelapse, and the selector CSV against the simulated Timelapse.
 
-The comments name sections of that file.
+The comments name the sections of these facts.
 """
 
 import sqlite3

@@ -1,4 +1,4 @@
-"""The template against what Timelapse demands: facts/timelapse.md, whose sections the comments name."""
+"""The template against what Timelapse demands: the comments name the sections of the facts about it."""
 
 import json
 import re

@@ -1,7 +1,9 @@
-"""What Timelapse does with its data file, with CSV files and with recognitions, as facts/timelapse.md says.
+"""What Timelapse does with its data file, with CSV files and with recognitions.
 
-Written from these facts alone, so that the package is not tested against itself. The comments name their sections.
-Left out: Level tables, the columns Date and Time on import, and recognitions of videos.
+Written from a list of facts alone, which were read in the source of Timelapse 2.2 to 2.5, so that the package is not
+tested against itself. Comments, here and in the tests, name the sections of that list: 1 export of a CSV, 2 import of
+one, 3 template, 4 data file, 5 files and folders, 6 recognitions, 8 versions. It is no part of this repository. Left
+out: Level tables, the columns Date and Time on import, and recognitions of videos.
 """
 
 import json
