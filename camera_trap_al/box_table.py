@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Mapping
 
-from camera_trap_al.photo_folders import PhotoBoxes
+from camera_trap_al.catalogue import PhotoBoxes
 
 __all__ = ["boxes", "store_boxes"]
 

@@ -10,8 +10,9 @@ from unicodedata import normalize
 
 import numpy as np
 
+from camera_trap_al.catalogue import Catalogue, class_of
 from camera_trap_al.exceptions import CheckpointError
-from camera_trap_al.photo_folders import Catalogue, FolderScan, class_of
+from camera_trap_al.photo_folders import FolderScan
 from camera_trap_al.pools import UNLABELLED, Pools, Role
 
 __all__ = [

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from camera_trap_al import photo_table, query_table, run_folder, run_format, run_settings, run_writer
+from camera_trap_al.catalogue import Catalogue
 from camera_trap_al.config import RunConfig
 from camera_trap_al.exceptions import CheckpointError, DiskFullError, RunFileError
 from camera_trap_al.files import aside, explained, prepared_aside, put_in_place, remove_leftover, sha256_of, write_csv
 from camera_trap_al.label_archive import LABEL_COLUMNS, NOT_ANSWERS, keep_answer, keep_audit, keep_file, keep_initial
-from camera_trap_al.photo_folders import RUN_DATABASE, Catalogue, FolderScan
+from camera_trap_al.photo_folders import RUN_DATABASE, FolderScan
 from camera_trap_al.pools import IndexArray, Role
 from camera_trap_al.query import UNUSABLE, Answer, Query, Reasons, check_answer
 from camera_trap_al.query_table import AskedPhoto

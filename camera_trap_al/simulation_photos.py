@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from camera_trap_al.catalogue import Catalogue, new_catalogue
 from camera_trap_al.config import RunConfig, TrainingStage
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
@@ -19,7 +20,7 @@ from camera_trap_al.deep_learning.run_sequences import find_sequences, read_phot
 from camera_trap_al.exceptions import ConfigError, DataError
 from camera_trap_al.interchange.megadetector import read_detections
 from camera_trap_al.labelling.sources import KnownLabels
-from camera_trap_al.photo_folders import Catalogue, new_catalogue, scan_data_folders
+from camera_trap_al.photo_folders import scan_data_folders
 from camera_trap_al.photo_times import PhotoTime
 from camera_trap_al.pools import FloatArray, IndexArray, Role
 from camera_trap_al.query import Answer, Query

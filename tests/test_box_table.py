@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from camera_trap_al import box_table
-from camera_trap_al.photo_folders import PhotoBoxes
+from camera_trap_al.catalogue import PhotoBoxes
 from camera_trap_al.photo_table import SCHEMA
 
 SEEN = {0: PhotoBoxes((0.1, 0.2, 1 / 3, 0.4), 2, 0.9), 2: PhotoBoxes(None, 0, 0.15), 3: PhotoBoxes(None, 0, 0.0)}

@@ -15,10 +15,11 @@ from expert_by_name import Expert, tiny_run
 from PIL import Image
 
 from camera_trap_al import RunResult, predict
+from camera_trap_al.catalogue import PhotoBoxes, new_catalogue
 from camera_trap_al.deep_learning.run_boxes import find_boxes
 from camera_trap_al.exceptions import ConfigError, DataError
 from camera_trap_al.interchange.megadetector import read_detections
-from camera_trap_al.photo_folders import PhotoBoxes, new_catalogue, scan_data_folders
+from camera_trap_al.photo_folders import scan_data_folders
 from camera_trap_al.pools import Role
 
 pytestmark = pytest.mark.usefixtures("sixteen_pixels")

@@ -5,20 +5,12 @@ import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from camera_trap_al.catalogue import new_catalogue
 from camera_trap_al.exceptions import DataError
-from camera_trap_al.photo_folders import (
-    NOT_TEXT,
-    PHOTO_SUFFIXES,
-    FolderScan,
-    class_of,
-    new_catalogue,
-    scan_data_folders,
-    scan_folder,
-)
-from camera_trap_al.pools import UNLABELLED, Role
+from camera_trap_al.photo_folders import NOT_TEXT, PHOTO_SUFFIXES, FolderScan, scan_data_folders, scan_folder
+from camera_trap_al.pools import Role
 
 NO_TEXT = os.fsdecode(b"r\xe9nard")  # Latin-1 on a disk of UTF-8 names
 
@@ -250,23 +242,6 @@ def test_names_that_are_no_text_are_passed_over_and_counted(photo_folders, make_
     assert scans[Role.TRAIN].skipped == {NOT_TEXT: 1}
     for scan in scans.values():
         "".join(scan.photos + scan.folders).encode()  # all that is left can be written
-
-
-def test_rows_follow_the_data_sets_and_the_sorted_paths(photo_folders):
-    catalogue = new_catalogue(scan_data_folders(*photo_folders))
-    train = ["boar/1.jpg", "deer/2.jpg", "deer/3.jpg"]
-    unlabelled = ["north/4.jpg", "north/5.jpg", "south/7.jpg", "south/8.jpg", "south/a/6.jpg"]
-    assert catalogue.paths == [*train, *unlabelled, "boar/9.jpg", "deer/10.jpg"]
-    assert len(catalogue) == 10
-    assert catalogue.pools.targets.tolist() == [0, 1, 1, *[UNLABELLED] * 5, 0, 1]
-    np.testing.assert_array_equal(catalogue.pools.validation, [8, 9])
-    assert catalogue.path(0) == photo_folders.train / "boar" / "1.jpg"
-    assert catalogue.path(7) == photo_folders.unlabelled / "south" / "a" / "6.jpg"
-    assert all(catalogue.path(row).is_file() for row in range(10))
-
-
-def test_the_class_of_a_photo_is_its_top_level_folder():
-    assert class_of("deer/a/1.jpg") == "deer"
 
 
 def test_without_a_training_folder_the_classes_are_those_that_are_named(photo_folders):

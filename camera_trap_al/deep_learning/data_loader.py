@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from camera_trap_al.catalogue import Catalogue, groups_of, new_catalogue
 from camera_trap_al.deep_learning.transforms import squeeze
 from camera_trap_al.exceptions import DataError
 from camera_trap_al.image_cache import ImageCache, open_pixel_store
 from camera_trap_al.parallel import decoding_threads
-from camera_trap_al.photo_folders import Catalogue, groups_of, new_catalogue, scan_data_folders
+from camera_trap_al.photo_folders import scan_data_folders
 from camera_trap_al.pools import IndexArray, Pools
 
 __all__ = ["BalancedBatchSampler", "ExtendedImageFolder", "ShuffledBatchSampler", "batch_sampler", "times_before"]
@@ -150,7 +151,7 @@ class ExtendedImageFolder(Dataset[tuple[Any, int]]):
         return torch.from_numpy(self.cache.images(np.asarray(rows, np.int64))).permute(0, 3, 1, 2)
 
     def groups(self, rows: IndexArray) -> IndexArray:
-        """Give (n,) numbers, equal for rows whose photos are likely to be alike (`photo_folders.groups_of`)."""
+        """Give (n,) numbers, equal for rows whose photos are likely to be alike (`catalogue.groups_of`)."""
         return groups_of(self.catalogue, rows)
 
     def add_classes(self, names: Sequence[str]) -> None:

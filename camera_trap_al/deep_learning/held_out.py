@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from camera_trap_al.catalogue import Catalogue
 from camera_trap_al.exceptions import DataError
 from camera_trap_al.label_archive import keep_held_out
 from camera_trap_al.out_of_fold import folds_by_group
-from camera_trap_al.photo_folders import Catalogue
 from camera_trap_al.place_table import HELD_OUT_FROM, hold_out
 from camera_trap_al.pools import IndexArray, Role
 from camera_trap_al.run_store import RunStore

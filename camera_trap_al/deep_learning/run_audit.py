@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from camera_trap_al.audit import draw_audit
-from camera_trap_al.photo_folders import Catalogue, groups_of
+from camera_trap_al.catalogue import Catalogue, groups_of
 from camera_trap_al.photo_table import AUDIT_DRAWN_FROM
 from camera_trap_al.propagation import mates_of
 from camera_trap_al.run_store import RunStore

@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from camera_trap_al import box_table
+from camera_trap_al.catalogue import Catalogue, PhotoBoxes
 from camera_trap_al.exceptions import DataError
 from camera_trap_al.interchange.megadetector import DetectedPhoto, DetectionFile, choose_detections, read_detections
 from camera_trap_al.interchange.megadetector_paths import MatchedDetections, PathChange, match_detections
 from camera_trap_al.interchange.other_boxes import OtherBoxes, as_text
 from camera_trap_al.logs import stage
-from camera_trap_al.photo_folders import Catalogue, PhotoBoxes
 from camera_trap_al.pools import Role
 from camera_trap_al.run_store import RunStore
 

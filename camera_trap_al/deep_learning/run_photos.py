@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from camera_trap_al.catalogue import Catalogue
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.held_out import hold_out_for_validation, warn_of_shared_sequences
 from camera_trap_al.deep_learning.run_audit import reserve_audit
@@ -19,7 +20,7 @@ from camera_trap_al.labelling.initial import (
     read_initial_labels,
 )
 from camera_trap_al.logs import stage
-from camera_trap_al.photo_folders import Catalogue, FolderScan, scan_data_folders, scan_folder
+from camera_trap_al.photo_folders import FolderScan, scan_data_folders, scan_folder
 from camera_trap_al.pools import UNLABELLED, Role
 from camera_trap_al.query import Answer
 from camera_trap_al.run_store import RunStore

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camera_trap_al import place_table
+from camera_trap_al.catalogue import Catalogue
 from camera_trap_al.config import RunConfig
 from camera_trap_al.labelling.site_table import read_sites
 from camera_trap_al.logs import stage
 from camera_trap_al.parallel import decoding_threads
-from camera_trap_al.photo_folders import Catalogue
 from camera_trap_al.photo_times import PhotoTime, read_times
 from camera_trap_al.pools import IndexArray, Role
 from camera_trap_al.run_store import RunStore

@@ -6,12 +6,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 
 from camera_trap_al.calibration import Calibration, expected_calibration_error, fit_temperature, with_temperature
+from camera_trap_al.catalogue import Catalogue
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.calibrated_classifier import CalibratedClassifier
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.embedding_table import EmbeddingTable
 from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
-from camera_trap_al.photo_folders import Catalogue
 from camera_trap_al.pools import UNLABELLED, Pools, Role
 from camera_trap_al.sequence_predictions import calibrate_sequences, sequence_probabilities
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from camera_trap_al.catalogue import Catalogue
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.run_audit import reserve_audit
-from camera_trap_al.photo_folders import Catalogue, scan_folder
+from camera_trap_al.photo_folders import scan_folder
 from camera_trap_al.pools import IndexArray, Role
 from camera_trap_al.run_store import RunStore
 
