@@ -15,11 +15,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from camera_trap_al.config import RunConfig, TrainingStage
+from camera_trap_al.deep_learning.batch_norms import BatchNorms
 from camera_trap_al.deep_learning.batches import EvaluationBatch, evaluation_batches, on_its_way, training_batches
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder, batch_sampler
 from camera_trap_al.deep_learning.device import repeatable
 from camera_trap_al.deep_learning.embedder import Embedder
-from camera_trap_al.deep_learning.guards import BatchNorms
 from camera_trap_al.deep_learning.losses import build_loss
 from camera_trap_al.deep_learning.network_file import load_network, network_as_dict
 from camera_trap_al.deep_learning.networks import EmbeddingNet, SoftmaxNet, build_embedding_net

@@ -1,7 +1,7 @@
 """One training of an embedding network: its steps, its epochs, and what tells how it goes."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed_later
 
+from camera_trap_al.deep_learning.batch_norms import BatchNorms
 from camera_trap_al.deep_learning.batches import TrainingBatch
-from camera_trap_al.deep_learning.guards import COLLAPSE_BELOW, BatchNorms, late_distance
 from camera_trap_al.deep_learning.losses import Loss
 from camera_trap_al.deep_learning.memory import TRIAL, photos_at_once
 from camera_trap_al.deep_learning.networks import EmbeddingNet, SoftmaxNet
@@ -19,9 +19,11 @@ from camera_trap_al.deep_learning.precision import Precision, autocast
 from camera_trap_al.deep_learning.transforms import Normalisation
 from camera_trap_al.pools import IndexArray
 
-__all__ = ["EpochSummary", "Training"]
+__all__ = ["EpochSummary", "Training", "late_distance"]
 
 logger = logging.getLogger(__name__)
+
+COLLAPSE_BELOW = 0.1  # of the mean distance between embeddings when the training began
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,24 @@ class Training:
         with autocast(self._device, self._precision):
             embeddings: Tensor = self._embedding_net(images)
         return embeddings.float()
+
+
+def late_distance(distances: Tensor, n_photos: Sequence[int]) -> float:
+    """Average the mean distances of an epoch's batches, over its second half, a batch counting by its photos.
+
+    By the end of an epoch a collapse shows, which the mean over all of it would hide; a last batch of two photos of
+    one burst, which may be the same, says nothing.
+
+    Parameters
+    ----------
+    distances
+        (n_batches,) mean distance between the embeddings of each batch.
+    n_photos
+        How many photos are in each batch.
+    """
+    first = (len(n_photos) - 1) // 2
+    weights = torch.tensor(n_photos[first:], dtype=distances.dtype, device=distances.device)
+    return float((distances[first:] * weights).sum() / weights.sum())
 
 
 def _mean_distance(embeddings: Tensor) -> Tensor:

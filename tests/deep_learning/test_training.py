@@ -4,7 +4,7 @@ import torch
 
 from camera_trap_al.deep_learning.batches import training_batches
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
-from camera_trap_al.deep_learning.training import EpochSummary
+from camera_trap_al.deep_learning.training import EpochSummary, late_distance
 
 
 @pytest.fixture
@@ -34,6 +34,19 @@ def test_a_collapse_is_less_than_a_tenth_of_the_distance_at_the_start(new_traini
     training, _ = new_training()
     training.first_distance, training.late_distance = 1.0, late
     assert training.has_collapsed == collapsed
+
+
+@pytest.mark.parametrize(
+    ("distances", "n_photos", "expected"),
+    [
+        ([3.0], [10], 3.0),
+        ([9.0, 9.0, 2.0, 4.0], [10, 10, 10, 10], (9 + 2 + 4) / 3),  # from the batch before the middle on
+        ([9.0, 5.0, 1.0], [10, 10, 10], 3.0),
+        ([2.0, 0.0], [126, 2], 2 * 126 / 128),  # two photos of one burst at the end say nothing
+    ],
+)
+def test_the_late_distance_is_that_of_the_second_half(distances, n_photos, expected):
+    assert late_distance(torch.tensor(distances), n_photos) == pytest.approx(expected)
 
 
 def test_the_first_distance_is_that_of_the_first_batch_before_any_step(new_training, dataset):

@@ -1,16 +1,14 @@
-"""Against two ways in which training does damage: statistics of few photos, embeddings that fall into one point."""
+"""The batch normalisation layers of a network: statistics of few photos would do damage."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["COLLAPSE_BELOW", "FEWEST_FOR_STATISTICS", "BatchNorms", "late_distance"]
+__all__ = ["BatchNorms"]
 
 FEWEST_FOR_STATISTICS = 32  # photos in a batch whose mean and spread are worth remembering
-COLLAPSE_BELOW = 0.1  # of the mean distance between embeddings when the training began
 
 
 class BatchNorms:
@@ -55,21 +53,3 @@ class BatchNorms:
 def _has_statistics(layer: _BatchNorm) -> bool:
     mean, variance = layer.running_mean, layer.running_var
     return mean is not None and variance is not None and bool((mean != 0).any() or (variance != 1).any())
-
-
-def late_distance(distances: Tensor, n_photos: Sequence[int]) -> float:
-    """Average the mean distances of an epoch's batches, over its second half, a batch counting by its photos.
-
-    By the end of an epoch a collapse shows, which the mean over all of it would hide; a last batch of two photos of
-    one burst, which may be the same, says nothing.
-
-    Parameters
-    ----------
-    distances
-        (n_batches,) mean distance between the embeddings of each batch.
-    n_photos
-        How many photos are in each batch.
-    """
-    first = (len(n_photos) - 1) // 2
-    weights = torch.tensor(n_photos[first:], dtype=distances.dtype, device=distances.device)
-    return float((distances[first:] * weights).sum() / weights.sum())

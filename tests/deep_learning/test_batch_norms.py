@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from camera_trap_al.deep_learning.guards import BatchNorms, late_distance
+from camera_trap_al.deep_learning.batch_norms import BatchNorms
 
 
 def network(*, has_statistics=True):
@@ -78,16 +78,3 @@ def test_a_batch_that_passes_again_is_not_counted_twice():
 def test_networks_without_batch_normalisation_are_fine():
     norms = BatchNorms(nn.Linear(2, 2), "auto")
     norms.prepare(3)
-
-
-@pytest.mark.parametrize(
-    ("distances", "n_photos", "expected"),
-    [
-        ([3.0], [10], 3.0),
-        ([9.0, 9.0, 2.0, 4.0], [10, 10, 10, 10], (9 + 2 + 4) / 3),  # from the batch before the middle on
-        ([9.0, 5.0, 1.0], [10, 10, 10], 3.0),
-        ([2.0, 0.0], [126, 2], 2 * 126 / 128),  # two photos of one burst at the end say nothing
-    ],
-)
-def test_the_late_distance_is_that_of_the_second_half(distances, n_photos, expected):
-    assert late_distance(torch.tensor(distances), n_photos) == pytest.approx(expected)
