@@ -4,11 +4,11 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-__all__ = ["TRIAL", "bytes_per_photo", "memory_of", "photos_at_once"]
+__all__ = ["bytes_per_photo", "memory_of", "photos_at_once"]
 
 SHARE_FOR_TRAINING = 0.5  # of the memory: the rest is for weights, the operating system and other programs
 FEWEST_AT_ONCE = 16  # below that, batch normalisation has too little to go by
-TRIAL = 2
+TRIAL = 2  # photos that are tried
 
 
 def memory_of(device: torch.device) -> int:

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint as recomputed_later
 from camera_trap_al.deep_learning.batch_norms import BatchNorms
 from camera_trap_al.deep_learning.batches import TrainingBatch
 from camera_trap_al.deep_learning.losses import Loss
-from camera_trap_al.deep_learning.memory import TRIAL, photos_at_once
+from camera_trap_al.deep_learning.memory import photos_at_once
 from camera_trap_al.deep_learning.networks import EmbeddingNet, SoftmaxNet
 from camera_trap_al.deep_learning.precision import Precision, autocast
 from camera_trap_al.deep_learning.transforms import Normalisation
@@ -158,7 +158,7 @@ class Training:
         the loss still sees the whole batch; only batch normalisation looks at each part by itself.
         """
         if self._photos_at_once is None:
-            self._photos_at_once = photos_at_once(self._embedding_net, images[:TRIAL])
+            self._photos_at_once = photos_at_once(self._embedding_net, images)
             if len(images) > self._photos_at_once:  # told once, not for every batch
                 n_parts = -(-len(images) // self._photos_at_once)
                 logger.info("A batch of %d photos is too large for the memory: %d parts", len(images), n_parts)
