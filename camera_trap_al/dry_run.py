@@ -13,7 +13,7 @@ from typing import Any
 from camera_trap_al import run_writer
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
-from camera_trap_al.deep_learning.settings import find_problems
+from camera_trap_al.deep_learning.network_problems import find_network_problems
 from camera_trap_al.export_problems import find_export_problems
 from camera_trap_al.labelling.dialogue import say
 from camera_trap_al.logs import run_logging
@@ -41,7 +41,9 @@ def show_costs(**settings: Any) -> None:
     given = signature(run_active_learning).bind(**settings)
     given.apply_defaults()
     arguments = given.arguments
-    config = RunConfig.from_arguments(arguments, also=[*find_problems(arguments), *find_export_problems(arguments)])
+    config = RunConfig.from_arguments(
+        arguments, also=[*find_network_problems(arguments), *find_export_problems(arguments)]
+    )
     with run_logging(), _with_folder(config) as prepared, faults_told(prepared.run_dir), open_run(prepared) as store:
         env = ActiveLearningEnvironment.start(store)
         with closing(env.dataset.cache):

@@ -12,7 +12,7 @@ from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.network_graph import PhotoNetwork, network_graph
-from camera_trap_al.deep_learning.settings import find_problems
+from camera_trap_al.deep_learning.network_problems import find_network_problems
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.export_problems import find_export_problems
 from camera_trap_al.labelling.dialogue import say, told_at_interrupt
@@ -298,7 +298,9 @@ def run_active_learning(
     counting in camera trap images", Methods in Ecology and Evolution 12(1).
     """
     arguments = dict(locals())
-    config = RunConfig.from_arguments(arguments, also=[*find_problems(arguments), *find_export_problems(arguments)])
+    config = RunConfig.from_arguments(
+        arguments, also=[*find_network_problems(arguments), *find_export_problems(arguments)]
+    )
     with (
         run_logging(),
         told_at_interrupt("Interrupted. No label is lost: the same call goes on where it stopped."),

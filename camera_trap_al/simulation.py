@@ -17,7 +17,7 @@ from camera_trap_al.active_learning_methods.base import QueryStrategy
 from camera_trap_al.bootstrap import ClassCounts
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
-from camera_trap_al.deep_learning.settings import find_problems
+from camera_trap_al.deep_learning.network_problems import find_network_problems
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.logs import only_warnings_of
 from camera_trap_al.pools import FloatArray, IndexArray
@@ -213,7 +213,7 @@ def _config(
         problems.append(f"metric must be {rule}; got {metric!r}.")
     checked = {"max_labels": max_labels, "candidate_pool": None, **known}
     defaults = {each.name: each.default for each in fields(RunConfig)}
-    problems += find_problems(defaults | known)
+    problems += find_network_problems(defaults | known)
     for strategy in named.values():
         try:
             config = RunConfig(active_learning_strategy=strategy, **checked)

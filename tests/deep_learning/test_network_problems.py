@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from camera_trap_al.deep_learning import settings
-from camera_trap_al.deep_learning.settings import find_problems
+from camera_trap_al.deep_learning import network_problems
+from camera_trap_al.deep_learning.network_problems import find_network_problems
 
 GOOD = {"embedding_arch": "resnet18", "use_pretrained": True, "pretrained_weights": None, "device": None}
 
 
 def problems(**changes):
-    return find_problems(GOOD | changes)
+    return find_network_problems(GOOD | changes)
 
 
 def test_good_settings_have_no_problems():
@@ -41,7 +41,7 @@ def test_device_that_cannot_be_used_is_named(device):
 
 def test_absent_device_is_not_tried(monkeypatch):
     """The choice of a device warns of an idle GPU; that belongs to the start of the run, once."""
-    monkeypatch.setattr(settings, "choose_device", lambda name: pytest.fail("a device was chosen"))
+    monkeypatch.setattr(network_problems, "choose_device", lambda name: pytest.fail("a device was chosen"))
     assert problems(device=None) == []
 
 

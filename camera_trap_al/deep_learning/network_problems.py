@@ -1,4 +1,4 @@
-"""Settings that only torch can judge, so that they are reported together with all others."""
+"""What is wrong with the settings that only torch can judge: the network's name and the device."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +7,11 @@ from camera_trap_al.deep_learning.device import choose_device
 from camera_trap_al.deep_learning.networks import check_architecture
 from camera_trap_al.exceptions import ConfigError
 
-__all__ = ["find_problems"]
+__all__ = ["find_network_problems"]
 
 
-def find_problems(arguments: Mapping[str, Any]) -> list[str]:
-    """Say what is wrong with the network's name and the device, one sentence each.
+def find_network_problems(arguments: Mapping[str, Any]) -> list[str]:
+    """Say what is wrong with the name of the network and the device, one sentence each.
 
     Parameters
     ----------
