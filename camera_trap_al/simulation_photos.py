@@ -15,8 +15,6 @@ from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningE
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.embedder import Embedder
 from camera_trap_al.deep_learning.precision import Precision
-from camera_trap_al.deep_learning.run_boxes import find_boxes
-from camera_trap_al.deep_learning.run_sequences import find_sequences, read_photo_times
 from camera_trap_al.exceptions import ConfigError, DataError
 from camera_trap_al.interchange.megadetector import read_detections
 from camera_trap_al.labelling.sources import KnownLabels
@@ -24,6 +22,8 @@ from camera_trap_al.photo_folders import scan_data_folders
 from camera_trap_al.photo_times import PhotoTime
 from camera_trap_al.pools import FloatArray, IndexArray, Role
 from camera_trap_al.query import Answer, Query
+from camera_trap_al.run_boxes import find_boxes
+from camera_trap_al.run_sequences import find_sequences, read_photo_times
 
 __all__ = ["KnownEmbeddings", "SimulationPhotos"]
 

@@ -34,6 +34,7 @@ LAYERS = [
     {"audit", "bootstrap", "calibration", "forecast", "learning_curves", "out_of_fold", "propagation", "thresholds"},
     {"sequence_predictions"},
     {"labelling", "evaluation", "classifier", "predictions", "progress", "run_result"},
+    {"run_audit", "run_boxes", "run_sequences", "validation_split"},
     {"deep_learning"},
     {"model_graph"},
     {"export", "export_problems", "report", "start_screen"},

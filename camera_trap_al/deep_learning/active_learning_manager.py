@@ -19,7 +19,6 @@ from camera_trap_al.deep_learning.embedding_table import digest
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.finetuning_gate import finetune
 from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
-from camera_trap_al.deep_learning.held_out import n_shared_sequences
 from camera_trap_al.deep_learning.network_file import network_artefact, read_network
 from camera_trap_al.deep_learning.photo_embeddings import PhotoEmbeddings
 from camera_trap_al.deep_learning.photo_reader import PhotoReader
@@ -36,6 +35,7 @@ from camera_trap_al.pools import FloatArray, IndexArray, Pools, Role
 from camera_trap_al.predictions import Predictions
 from camera_trap_al.query import Answer, Query
 from camera_trap_al.run_store import Artefact, RunStore
+from camera_trap_al.validation_split import n_shared_sequences
 
 __all__ = ["ActiveLearningEnvironment"]
 

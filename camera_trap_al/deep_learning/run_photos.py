@@ -7,10 +7,6 @@ from pathlib import Path
 
 from camera_trap_al.catalogue import Catalogue
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
-from camera_trap_al.deep_learning.held_out import hold_out_for_validation, warn_of_shared_sequences
-from camera_trap_al.deep_learning.run_audit import reserve_audit
-from camera_trap_al.deep_learning.run_boxes import with_boxes
-from camera_trap_al.deep_learning.run_sequences import with_sequences
 from camera_trap_al.exceptions import DataError
 from camera_trap_al.labelling.class_names import ClassNames
 from camera_trap_al.labelling.initial import (
@@ -23,7 +19,11 @@ from camera_trap_al.logs import stage
 from camera_trap_al.photo_folders import FolderScan, scan_data_folders, scan_folder
 from camera_trap_al.pools import UNLABELLED, Role
 from camera_trap_al.query import Answer
+from camera_trap_al.run_audit import reserve_audit
+from camera_trap_al.run_boxes import with_boxes
+from camera_trap_al.run_sequences import with_sequences
 from camera_trap_al.run_store import RunStore
+from camera_trap_al.validation_split import hold_out_for_validation, warn_of_shared_sequences
 
 __all__ = ["register_photos", "take_answer"]
 

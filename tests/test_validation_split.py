@@ -8,13 +8,13 @@ import pytest
 
 from camera_trap_al.catalogue import Catalogue
 from camera_trap_al.config import RunConfig
-from camera_trap_al.deep_learning.held_out import choose_held_out, hold_out_for_validation
 from camera_trap_al.exceptions import DataError
 from camera_trap_al.photo_folders import scan_folder
 from camera_trap_al.place_table import HELD_OUT_FROM
 from camera_trap_al.pools import Role
 from camera_trap_al.run_rebuild import rebuild
 from camera_trap_al.run_store import RunStore
+from camera_trap_al.validation_split import choose_held_out, hold_out_for_validation
 
 
 def test_whole_groups_are_held_out_about_a_fifth_with_every_class_on_both_sides() -> None:

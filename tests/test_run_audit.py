@@ -8,9 +8,9 @@ import pytest
 
 from camera_trap_al.catalogue import Catalogue
 from camera_trap_al.config import RunConfig
-from camera_trap_al.deep_learning.run_audit import reserve_audit
 from camera_trap_al.photo_folders import scan_folder
 from camera_trap_al.pools import IndexArray, Role
+from camera_trap_al.run_audit import reserve_audit
 from camera_trap_al.run_store import RunStore
 
 LENGTH = 4
