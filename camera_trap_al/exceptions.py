@@ -37,12 +37,18 @@ __all__ = [
 IN_THE_WAY = {errno.EEXIST, errno.EISDIR, errno.ENOTDIR}
 NOT_ALLOWED = {errno.EACCES, errno.EPERM}
 MOST_WINDOWS_TAKES = 259  # characters of a path, unless long paths are switched on
+MOST_OF_A_REASON = 200  # characters of what another library says
 LONGEST_NAME = 255  # bytes, on most drives
 
 
 def is_too_long_for_windows(path: Path) -> bool:
     """Whether this is Windows, and the path one that it opens only if long paths are switched on."""
     return os.name == "nt" and len(str(path)) > MOST_WINDOWS_TAKES
+
+
+def reason_of(error: BaseException) -> str:
+    """Give the first line of what another library says, to be quoted in a sentence; the kind of error if it is mute."""
+    return str(error).strip().partition("\n")[0].rstrip(".")[:MOST_OF_A_REASON] or type(error).__name__
 
 
 class CameraTrapALError(Exception):

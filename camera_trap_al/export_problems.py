@@ -10,7 +10,7 @@ from camera_trap_al.classifier import EmbeddingClassifier, EmbeddingScaler
 from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
 from camera_trap_al.deep_learning.network_graph import OPSET
 from camera_trap_al.deep_learning.networks import architecture_names, n_parameters
-from camera_trap_al.exceptions import ConfigError
+from camera_trap_al.exceptions import ConfigError, reason_of
 from camera_trap_al.files import size_told
 from camera_trap_al.model_graph import CLASSIFIER_OPSET, classifier_model, head_model
 from camera_trap_al.pools import FloatArray, IndexArray
@@ -27,7 +27,6 @@ TOLERANCE = 1e-4  # of probabilities
 TOLERANCE_WITH_TEMPERATURE = 1e-3  # the power makes 1e-4 of the 1e-6 by which a sum of trees misses 0
 # With three classes, the interpreter of onnx computes it otherwise than onnxruntime and scikit-learn, which agree.
 MISJUDGED = {"SVMClassifier"}
-SHOWN = 200  # characters of what a converter says
 
 
 def find_export_problems(arguments: Mapping[str, Any]) -> list[str]:
@@ -101,7 +100,7 @@ def _fault_of(trial: EmbeddingClassifier, n_features: int) -> str | None:
             if not _agrees(*_with_temperature(trial, new), TOLERANCE_WITH_TEMPERATURE):
                 return "as ONNX, with confidence adjusted, it gives other probabilities"
     except Exception as error:  # whatever a foreign estimator or converter raises means the same to the caller
-        return str(error).strip().partition("\n")[0][:SHOWN] or type(error).__name__
+        return reason_of(error)
     return None
 
 

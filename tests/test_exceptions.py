@@ -15,6 +15,7 @@ from camera_trap_al.exceptions import (
     LabelFileError,
     RunFileError,
     WeightsUnavailableError,
+    reason_of,
 )
 from camera_trap_al.files import make_folder
 
@@ -91,3 +92,15 @@ def test_a_file_in_the_place_of_a_folder_is_told(tmp_path):
         make_folder(tmp_path / "out" / "shard")
     with pytest.raises(RunFileError, match="something of another kind is in its way"):
         make_folder(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("\nno kernel.\nTraceback"), "no kernel"),
+        (RuntimeError(), "RuntimeError"),
+        (ValueError("x" * 300), "x" * 200),
+    ],
+)
+def test_of_what_another_library_says_one_line_is_quoted(error, reason):
+    assert reason_of(error) == reason

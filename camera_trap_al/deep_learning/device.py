@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from camera_trap_al.exceptions import ConfigError
+from camera_trap_al.exceptions import ConfigError, reason_of
 
 __all__ = ["choose_device", "describe_device", "gpu_advice", "repeatable"]
 
@@ -120,7 +120,7 @@ def _fault_of(device: torch.device) -> str | None:
     try:
         torch.ones(2, device=device).sum().item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+        return reason_of(error)
     return None
 
 

@@ -13,6 +13,7 @@ from camera_trap_al.deep_learning.network_file import load_network
 from camera_trap_al.deep_learning.networks import EmbeddingNet
 from camera_trap_al.deep_learning.precision import full_precision
 from camera_trap_al.deep_learning.transforms import Normalisation, crop_centre
+from camera_trap_al.exceptions import reason_of
 from camera_trap_al.images import ImageArray
 from camera_trap_al.model_description import ModelDescription, unusable
 from camera_trap_al.pools import FloatArray
@@ -75,7 +76,7 @@ def _read_network(path: Path, description: ModelDescription) -> EmbeddingNet:
         )
         classes = tuple(saved["classes"])
     except Exception as error:  # of a file that is no network, the unpickler makes any error there is
-        raise unusable(path, f"the network cannot be loaded ({_first_line(error)})") from error
+        raise unusable(path, f"the network cannot be loaded ({reason_of(error)})") from error
     if classes != description.classes:
         raise unusable(path, "its classes are not those of model.json")
     return net
@@ -87,7 +88,3 @@ def _read_array(folder: Path, name: str, description: ModelDescription) -> Any:
         return np.load(io.BytesIO(content))
     except (OSError, ValueError, EOFError) as error:
         raise unusable(folder / name, f"the file cannot be loaded ({error})") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200] or type(error).__name__

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.networks import EmbeddingNet, SoftmaxNet
 from camera_trap_al.deep_learning.transforms import CROP_SIZE, MARGIN
-from camera_trap_al.exceptions import ConfigError
+from camera_trap_al.exceptions import ConfigError, reason_of
 from camera_trap_al.files import explained
 from camera_trap_al.images import IMAGE_SIZE
 from camera_trap_al.logs import only_warnings_of, stage
@@ -192,7 +192,7 @@ def _trace(network: PhotoNetwork) -> bytes:
     except Exception as error:  # whatever the exporter meets in a network means the same to the caller
         raise ConfigError(
             f"embedding_arch={network.network.arch_name!r}: torch {torch.__version__} cannot export this network to "
-            f"ONNX ({str(error).strip().partition(chr(10))[0]}). Choose another embedding_arch, such as 'resnet18'."
+            f"ONNX ({reason_of(error)}). Choose another embedding_arch, such as 'resnet18'."
         ) from error
     if program is None:
         raise ConfigError("torch.onnx.export gave nothing.")

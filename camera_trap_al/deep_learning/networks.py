@@ -15,7 +15,7 @@ from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 from torchvision import models
 
 from camera_trap_al.deep_learning.transforms import CROP_SIZE
-from camera_trap_al.exceptions import ConfigError, WeightsUnavailableError
+from camera_trap_al.exceptions import ConfigError, WeightsUnavailableError, reason_of
 
 __all__ = [
     "EmbeddingNet",
@@ -288,7 +288,7 @@ def _load_torchvision_weights(net: EmbeddingNet) -> None:
             else f"Download {url} on a computer that can, and put the file at {path}."
         )
         raise WeightsUnavailableError(
-            f"The pretrained weights of {net.arch_name} cannot be loaded ({_first_line(error)}). {remedy} Or name a "
+            f"The pretrained weights of {net.arch_name} cannot be loaded ({reason_of(error)}). {remedy} Or name a "
             "file of weights that you have in pretrained_weights, or set use_pretrained=False.",
             path,
             url,
@@ -339,10 +339,6 @@ def _describe(value: Any) -> str:
     if isinstance(value, dict):
         return f"a dict with the keys {', '.join(repr(key) for key in list(value)[:8])}"
     return f"a {type(value).__name__}"
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
 
 
 def _shortened(message: str, n_lines: int = 4, width: int = 240) -> str:
