@@ -3,6 +3,7 @@
 import csv
 import errno
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +23,7 @@ __all__ = [
     "explained",
     "flush",
     "from_plain_cell",
+    "left_if_open",
     "make_folder",
     "plain_cell",
     "prepared_aside",
@@ -33,6 +35,8 @@ __all__ = [
     "write_csv",
     "written_aside",
 ]
+
+logger = logging.getLogger(__name__)
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 NOT_OF_THE_DRIVE = {None, errno.EINVAL}  # what NumPy and zipfile say of bytes that make no sense
@@ -157,6 +161,17 @@ def written_aside(path: Path) -> Iterator[Path]:
     except OSError:
         remove_leftover(prepared)
         raise
+
+
+@contextmanager
+def left_if_open() -> Iterator[None]:
+    """Leave a file that nothing depends on as it was, with a WARNING, if another program such as Excel has it open."""
+    try:
+        yield
+    except RunFileError as error:
+        if not error.is_not_allowed:
+            raise
+        logger.warning("%s is open in another program and stays as it was; it is written again later.", error.path)
 
 
 def put_in_place(path: Path) -> None:

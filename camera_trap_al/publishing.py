@@ -15,6 +15,7 @@ from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.network_graph import PhotoNetwork, keep_network_graph
 from camera_trap_al.exceptions import DataError, RunFileError
 from camera_trap_al.export import export_model
+from camera_trap_al.files import left_if_open
 from camera_trap_al.images import PADDING
 from camera_trap_al.interchange.megadetector import ANIMAL
 from camera_trap_al.interchange.other_boxes import OtherBox, OtherBoxes
@@ -104,14 +105,10 @@ def _publish_candidates(env: ActiveLearningEnvironment, store: RunStore) -> None
     """Write what the model thinks of the candidates, which are embedded already, unless all are predicted."""
     if _are_there(store, _lineage_of_pool(env)):
         return
-    try:
-        lineage = env.prediction_lineage(env.candidates, exactly=env.embedder.is_always_exact)
-        lineage |= _lineage_of_boxes(env, env.candidates)
+    lineage = env.prediction_lineage(env.candidates, exactly=env.embedder.is_always_exact)
+    lineage |= _lineage_of_boxes(env, env.candidates)
+    with left_if_open():
         _write(env, store, env.predict_candidates, lineage)
-    except RunFileError as error:
-        if not error.is_not_allowed:
-            raise
-        logger.warning("%s is open in another program and stays as it was; it is written again later.", error.path)
 
 
 def publish_pool(env: ActiveLearningEnvironment, store: RunStore) -> None:

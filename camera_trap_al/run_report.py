@@ -14,7 +14,7 @@ from camera_trap_al.active_learning_methods.base import PoolView
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.evaluation import EvaluationReport
 from camera_trap_al.exceptions import RunFileError
-from camera_trap_al.files import written_aside
+from camera_trap_al.files import left_if_open, written_aside
 from camera_trap_al.out_of_fold import out_of_fold_probabilities, split_if_few
 from camera_trap_al.pools import IndexArray, Role
 from camera_trap_al.predictions import Predictions
@@ -56,17 +56,15 @@ def write_report(
     """
     path = store.folder / REPORT_FILE
     try:
-        page = render(gather(env, store, evaluation, progress))
-        with written_aside(path) as prepared:
-            prepared.write_bytes(page.encode("utf-8", errors="replace"))  # a file name may be no valid text
-    except RunFileError as error:
-        if not error.is_not_allowed:
-            raise
-        logger.warning("%s is open in another program and stays as it was; it is written again later.", error.path)
+        with left_if_open():
+            page = render(gather(env, store, evaluation, progress))
+            with written_aside(path) as prepared:
+                prepared.write_bytes(page.encode("utf-8", errors="replace"))  # a file name may be no valid text
+            logger.info("How the run is going: %s", path)
+    except RunFileError:
+        raise
     except Exception:  # nothing depends on the page, and somebody waits for the next question
         logger.warning("%s could not be made and stays as it was. The run is not affected.", path, exc_info=True)
-    else:
-        logger.info("How the run is going: %s", path)
 
 
 def gather(

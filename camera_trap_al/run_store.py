@@ -3,7 +3,7 @@
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +12,17 @@ from typing import Any, Self
 from camera_trap_al import photo_table, query_table, run_folder, run_format, run_settings, run_writer
 from camera_trap_al.catalogue import Catalogue
 from camera_trap_al.config import RunConfig
-from camera_trap_al.exceptions import CheckpointError, DiskFullError, RunFileError
-from camera_trap_al.files import aside, explained, prepared_aside, put_in_place, remove_leftover, sha256_of, write_csv
+from camera_trap_al.exceptions import CheckpointError, DiskFullError
+from camera_trap_al.files import (
+    aside,
+    explained,
+    left_if_open,
+    prepared_aside,
+    put_in_place,
+    remove_leftover,
+    sha256_of,
+    write_csv,
+)
 from camera_trap_al.label_archive import LABEL_COLUMNS, NOT_ANSWERS, keep_answer, keep_audit, keep_file, keep_initial
 from camera_trap_al.photo_folders import RUN_DATABASE, FolderScan
 from camera_trap_al.pools import IndexArray, Role
@@ -158,7 +167,7 @@ class RunStore:
         return self._settings().get(f"frozen.{name}")
 
     def remember(self, name: str, value: Any) -> None:
-        """Store a plain value that stays as it is for the life of the run."""
+        """Store a plain value under `name`, in the place of an earlier one."""
         self._save_settings({f"frozen.{name}": value})
 
     def root_of(self, role: Role) -> Path | None:
@@ -208,7 +217,8 @@ class RunStore:
                 " WHERE set_aside IS NOT NULL OR unusable ORDER BY photo_row"
             ).fetchall()
         rows = [(f"{Role(role).argument}/{path}", why) for role, path, why in listed]
-        _write_for_people(self.folder / "unreadable_images.csv", ("path", "reason"), rows)
+        with left_if_open():
+            write_csv(self.folder / "unreadable_images.csv", ("path", "reason"), rows)
 
     def reserve_for_audit(self, lots: Mapping[int, float]) -> None:
         """Reserve photos for the audit by their lots, and keep beside the database which ones."""
@@ -325,7 +335,8 @@ class RunStore:
             ).fetchall()
         folders = {role: role.argument for role in Role}
         labels = ((f"{folders[role]}/{path}", name) for role, path, name in rows)
-        _write_for_people(self.folder / "data" / "labels.csv", LABEL_COLUMNS, labels)
+        with left_if_open():
+            write_csv(self.folder / "data" / "labels.csv", LABEL_COLUMNS, labels)
 
     def record_evaluation(self, train_set_size: int, metrics: Mapping[str, Any]) -> None:
         """Store the validation figures of the model trained on so many labels."""
@@ -381,19 +392,13 @@ class RunStore:
         if prepared.exists() and sha256_of(prepared) == checksum:
             put_in_place(path)
         if not path.exists() or sha256_of(path) != checksum:
-            logger.warning("%s is missing or not the file that was saved; it is made again.", path)
+            self.tell_made_again(file)
             return None
         return dict(json.loads(lineage))
 
+    def tell_made_again(self, file: str) -> None:
+        """Warn that an artefact cannot be used any more."""
+        logger.warning("%s is missing or not the file that was saved; it is made again.", self.folder / file)
+
 
 CheckpointManager = RunStore
-
-
-def _write_for_people(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV that nothing depends on: while somebody has it open in Excel, it stays as it was."""
-    try:
-        write_csv(path, header, rows)
-    except RunFileError as error:
-        if not error.is_not_allowed:
-            raise
-        logger.warning("%s is open in another program and stays as it was; it is written again later.", path)

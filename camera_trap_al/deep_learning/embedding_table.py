@@ -1,7 +1,6 @@
 """The embeddings of the rows in use, and which photo, network and precision each is of."""
 
 import hashlib
-import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +12,6 @@ from camera_trap_al.pools import FloatArray, IndexArray
 from camera_trap_al.run_store import Artefact, RunStore
 
 __all__ = ["EmbeddingTable", "digest"]
-
-logger = logging.getLogger(__name__)
 
 EMBEDDINGS_FILE = "embedding/embedding.npy"
 PHOTOS_FILE = "embedding/photos.npz"
@@ -138,8 +135,8 @@ class EmbeddingTable:
             rows = np.flatnonzero(fingerprints)
             table.put(rows, values, fingerprints[rows], network, is_exact[rows])
         except (ValueError, KeyError, EOFError):
-            for file in (embeddings_file, photos_file):
-                logger.warning("%s is missing or not the file that was saved; it is made again.", file)
+            for file in (EMBEDDINGS_FILE, PHOTOS_FILE):
+                store.tell_made_again(file)
             return cls(n_rows)
         return table
 

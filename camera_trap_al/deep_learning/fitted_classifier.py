@@ -1,6 +1,5 @@
 """Scaler and classifier as they were fitted together, and the file that holds them."""
 
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,6 @@ from camera_trap_al.pools import FloatArray, IndexArray
 from camera_trap_al.run_store import Artefact, RunStore
 
 __all__ = ["CLASSIFIER_FILE", "FittedClassifier"]
-
-logger = logging.getLogger(__name__)
 
 CLASSIFIER_FILE = "classifier/classifier.npz"
 PARTS = ("scaler", "classifier")
@@ -119,6 +116,6 @@ class FittedClassifier:
             scaler = EmbeddingScaler.from_arrays(parts["scaler"])
             classifier = EmbeddingClassifier.from_arrays(parts["classifier"])
         except (ValueError, KeyError):
-            logger.warning("%s is missing or not the file that was saved; it is made again.", file)
+            store.tell_made_again(CLASSIFIER_FILE)
             return None
         return cls(scaler, classifier, lineage)

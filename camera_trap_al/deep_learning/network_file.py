@@ -1,7 +1,6 @@
 """The network as the plain dict that ``embedding_model_weights.pt`` holds, whose shape other programs rely on."""
 
 import io
-import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,8 +15,6 @@ from camera_trap_al.files import explained
 from camera_trap_al.run_store import Artefact, RunStore
 
 __all__ = ["NETWORK_FILE", "load_network", "network_artefact", "network_as_dict", "read_network", "write_network"]
-
-logger = logging.getLogger(__name__)
 
 NETWORK_FILE = "embedding/embedding_model_weights.pt"
 
@@ -68,7 +65,7 @@ def read_network(store: RunStore) -> tuple[dict[str, Any] | None, dict[str, Any]
     except (OSError, MemoryError):  # no fault of the file, whose training took hours
         raise
     except Exception:  # of a file that is no network, the unpickler makes any error there is
-        logger.warning("%s is missing or not the file that was saved; it is made again.", file)
+        store.tell_made_again(NETWORK_FILE)
         return None, None
 
 

@@ -114,7 +114,7 @@ def _kept(network: PhotoNetwork, store: RunStore) -> bytes | None:
         graph = file.read_bytes()
     if _is_of(graph, network):
         return graph
-    logger.warning("%s is missing or not the file that was saved; it is made again.", file)
+    store.tell_made_again(GRAPH_FILE)
     return None
 
 
