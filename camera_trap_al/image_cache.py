@@ -138,7 +138,11 @@ class ImageCache:
         if self._store is None or self._cannot_keep_more:
             return np.zeros(0, np.int64)
         missing = self.missing(rows)
-        return self._store.fitting(missing[[row not in self.unreadable for row in missing.tolist()]])
+        return self._store.fitting(missing[self.is_readable(missing)])
+
+    def is_readable(self, rows: IndexArray) -> NDArray[np.bool_]:
+        """Say for each of (n,) `rows` whether its photo could be read when it was tried last, or was not tried."""
+        return np.array([row not in self.unreadable for row in rows.tolist()], np.bool_)
 
     def fill(self, rows: IndexArray) -> None:
         """Decode and keep the photos of `rows` that are not kept yet, as far as there is room.

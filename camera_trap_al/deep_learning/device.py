@@ -13,7 +13,7 @@ import torch
 
 from camera_trap_al.exceptions import ConfigError, reason_of
 
-__all__ = ["choose_device", "describe_device", "gpu_advice", "repeatable"]
+__all__ = ["choose_device", "describe_device", "gpu_advice", "repeatable", "seeded"]
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +66,19 @@ def repeatable(device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.use_deterministic_algorithms(was[0], warn_only=was[1])
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Seed torch's global generator of the CPU, and that of `device`, and put them back afterwards."""
+    devices = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        # torch.manual_seed would seed every GPU, and nothing would put back those that are not in use.
+        torch.default_generator.manual_seed(seed)
+        for cuda_device in devices:
+            with torch.cuda.device(cuda_device):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 def gpu_advice() -> str | None:

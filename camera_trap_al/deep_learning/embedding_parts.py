@@ -102,7 +102,7 @@ class EmbeddingParts:
     def _write(
         self, dataset: ExtendedImageFolder, rows: IndexArray, embeddings: FloatArray, precision: Precision
     ) -> None:
-        is_read = np.array([row not in dataset.cache.unreadable for row in rows.tolist()], np.bool_)
+        is_read = dataset.cache.is_readable(rows)
         if not is_read.any():
             return
         part: dict[str, Any] = {

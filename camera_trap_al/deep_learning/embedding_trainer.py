@@ -6,7 +6,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from camera_trap_al.config import RunConfig, TrainingStage
 from camera_trap_al.deep_learning.batch_norms import BatchNorms
 from camera_trap_al.deep_learning.batches import EvaluationBatch, evaluation_batches, on_its_way, training_batches
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder, batch_sampler
-from camera_trap_al.deep_learning.device import repeatable
+from camera_trap_al.deep_learning.device import repeatable, seeded
 from camera_trap_al.deep_learning.embedder import Embedder
 from camera_trap_al.deep_learning.losses import build_loss
 from camera_trap_al.deep_learning.network_file import load_network, network_as_dict
@@ -136,7 +135,7 @@ class EmbeddingTrainer(Embedder):
             self._config.balanced_loader_num_samples,
             groups=dataset.groups(rows),
         )
-        with _seeded(_torch_seed(rng), self.device), repeatable(self.device):
+        with seeded(_torch_seed(rng), self.device), repeatable(self.device):
             training = self._new_training(dataset, rows, stage, _torch_seed(rng))
             for epoch in range(1, stage.num_epochs + 1):
                 title = f"{stage.name} epoch {epoch}/{stage.num_epochs}"
@@ -282,19 +281,6 @@ def _warn_of_collapse(training: Training, stage: TrainingStage) -> None:
         stage.name,
         stage.lr,
     )
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators of the CPU and of `device`, and put them back afterwards."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        # torch.manual_seed would seed every GPU, and nothing would put back those that are not in use.
-        torch.default_generator.manual_seed(seed)
-        for cuda_device in devices:
-            with torch.cuda.device(cuda_device):
-                torch.cuda.manual_seed(seed)
-        yield
 
 
 def _torch_seed(rng: np.random.Generator) -> int:

@@ -4,8 +4,6 @@ import difflib
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 from torchvision import models
 
+from camera_trap_al.deep_learning.device import seeded
 from camera_trap_al.deep_learning.transforms import CROP_SIZE
 from camera_trap_al.exceptions import ConfigError, WeightsUnavailableError, reason_of
 
@@ -166,7 +165,7 @@ class SoftmaxNet(nn.Module):
     def __init__(self, embedding: EmbeddingNet, n_classes: int, *, seed: int = 0) -> None:
         super().__init__()
         self.embedding = embedding
-        with _seeded(seed):
+        with seeded(seed):
             self.classifier = nn.Linear(embedding.feat_dim, n_classes)
 
     def logits(self, embeddings: Tensor) -> Tensor:
@@ -208,21 +207,13 @@ def build_embedding_net(
     if problem:
         raise ConfigError(problem)
     loads_weights = use_pretrained or pretrained_weights is not None
-    with _seeded(seed):
+    with seeded(seed):
         net = EmbeddingNet(arch_name, feat_dim, init_weights=not loads_weights)
     if pretrained_weights is not None:
         _load_local_weights(net, pretrained_weights)
     elif use_pretrained:
         _load_torchvision_weights(net)
     return net
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    # Layers are made on the CPU. torch.manual_seed would also seed every GPU, which nothing would restore.
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
 
 
 def _torchvision_model(arch_name: str, init_weights: bool) -> nn.Module:

@@ -80,7 +80,7 @@ class PhotoEmbeddings:
 
     def enter(self, rows: IndexArray, embeddings: FloatArray, precision: Precision) -> None:
         """Enter (n, n_features) embeddings by the present network, but for photos that cannot be read."""
-        is_read = np.array([row not in self._dataset.cache.unreadable for row in rows.tolist()], np.bool_)
+        is_read = self._dataset.cache.is_readable(rows)
         rows = rows[is_read]
         fingerprints = self._dataset.cache.fingerprints(rows)
         self.table.put(rows, embeddings[is_read], fingerprints, self.network, precision == "fp32")
@@ -106,7 +106,7 @@ class PhotoEmbeddings:
             return
         for some in _in_goes(others):
             embeddings = self._embedder.embed(self._dataset, some)
-            is_read = np.array([row not in self._dataset.cache.unreadable for row in some.tolist()], np.bool_)
+            is_read = self._dataset.cache.is_readable(some)
             yield some[is_read], embeddings[is_read]
 
     def _current_parts(self) -> EmbeddingParts | None:
