@@ -254,8 +254,8 @@ class ImageCache:
     def _read(self, path: Path, box: Box | None) -> ImageArray:
         return read_photo(path, self._squeeze) if box is None else read_crops(path, [box], squeeze=self._squeeze)[0]
 
-    def come_back(self) -> list[int]:
-        """Return rows that could not be read at some time since the last call, and can now: their drive was gone.
+    def retry(self) -> list[int]:
+        """Try photos again whose drive failed since the last call; return the rows of those that can be read now.
 
         They are `unreadable` no more.
         """

@@ -234,7 +234,7 @@ class ActiveLearningEnvironment:
         self.propagation.decide_again()
         if new is not None:
             self._embedded.enter(rows, new, "fp32")
-        self._reader.take_out()
+        self._reader.set_unreadable_aside()
         self._reader.refuse_gaps("Training the network")
 
     def rows_to_embed(self) -> IndexArray:
@@ -257,7 +257,7 @@ class ActiveLearningEnvironment:
             is_exact = np.isin(rows, self._rows_to_embed_exactly()) | (precision == "fp32")
             self._embedded.make(rows[is_exact], "fp32")
             self._embedded.make(rows[~is_exact], precision)
-        n_aside = self._reader.take_out()
+        n_aside = self._reader.set_unreadable_aside()
         if not (n_aside or self._reader.n_back) and np.array_equal(self.rows_to_embed(), rows):
             raise DataError(f"The network gave none of {len(rows)} photos an embedding.")
 
@@ -334,7 +334,7 @@ class ActiveLearningEnvironment:
         take_answer(self.dataset, answer)
         self._calibrated = None  # the audit may have grown, with or without a label to learn from
         if answer.unusable:
-            self._reader.list_is_old()
+            self._reader.renew_list()
         self.embedder.set_n_classes(len(self.dataset.classes))
 
     def why_finished(self) -> str | None:
@@ -375,7 +375,7 @@ class ActiveLearningEnvironment:
             while True:  # once, and again for photos that could not be read for a while
                 parts = self._embedded.stream(rows)
                 predictions = model.predict_parts(rows, parts, self.dataset.catalogue.sequences)
-                self._reader.take_out()
+                self._reader.set_unreadable_aside()
                 if not self._reader.n_back:
                     return predictions
 

@@ -1,4 +1,4 @@
-"""Photos are decoded before they are used, and those that cannot be read are taken out of the run."""
+"""Photos are decoded before they are used, and those that cannot be read are set aside."""
 
 import logging
 from collections.abc import Callable
@@ -28,19 +28,19 @@ class PhotoReader:
     Attributes
     ----------
     n_back
-        How many photos could not be read before the last `take_out` and could then, since a drive was gone for a while.
-        Whatever was made of all photos until then was made without them.
+        How many photos could not be read before the last `set_unreadable_aside` and could then, since a drive was gone
+        for a while. Whatever was made of all photos until then was made without them.
     """
 
     def __init__(self, dataset: ExtendedImageFolder) -> None:
         self._dataset = dataset
         self.n_back = 0
         self._to_record: dict[int, str] = {}
-        self._was_recorded = False
+        self._list_is_current = False
 
-    def list_is_old(self) -> None:
+    def renew_list(self) -> None:
         """Have the list of photos that are set aside written anew by the next `record`."""
-        self._was_recorded = False
+        self._list_is_current = False
 
     def decode(self, wanted: Callable[[], IndexArray]) -> None:
         """Decode photos that are not decoded yet, as far as they can be kept.
@@ -59,10 +59,10 @@ class PhotoReader:
         while len(new := cache.to_keep(wanted())):
             with stage(logger, f"Reading {len(new)} photos", "reading photos"):
                 cache.fill(new)
-            if not (self.take_out() or self.n_back):
+            if not (self.set_unreadable_aside() or self.n_back):
                 break
 
-    def take_out(self) -> int:
+    def set_unreadable_aside(self) -> int:
         """Set aside what was found unreadable since the last time, and tell how many photos these are.
 
         Photos that can be read by now are not set aside, but counted in `n_back`.
@@ -83,7 +83,7 @@ class PhotoReader:
                     "the same settings: the run goes on, and nothing is lost.",
                     root,
                 )
-        back = self._dataset.cache.come_back()
+        back = self._dataset.cache.retry()
         self.n_back = len(back)
         if back:
             root = self._dataset.catalogue.path(back[0]).parent
@@ -103,7 +103,7 @@ class PhotoReader:
         Raises
         ------
         DataError
-            If there were such photos at the last `take_out`.
+            If there were such photos at the last `set_unreadable_aside`.
         """
         if self.n_back:
             raise DataError(
@@ -113,9 +113,9 @@ class PhotoReader:
 
     def record(self, store: RunStore | None) -> None:
         """Say and record what was set aside since the last time; the first time, bring the list up to date."""
-        if store is not None and (self._to_record or not self._was_recorded):
+        if store is not None and (self._to_record or not self._list_is_current):
             store.set_aside(self._to_record)
-            self._was_recorded = True
+            self._list_is_current = True
         if self._to_record:
             listed = "" if store is None else f"; {store.folder / 'unreadable_images.csv'} says why"
             logger.warning("%d photos cannot be read and are set aside%s.", len(self._to_record), listed)

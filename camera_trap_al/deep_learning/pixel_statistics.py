@@ -107,7 +107,7 @@ class PixelStatistics:
                 try:
                     mean_and_std = measure_pixels(self._dataset.cache, self.sample())
                 finally:
-                    reader.take_out()
+                    reader.set_unreadable_aside()
             if not reader.n_back:
                 break
         if store is not None:

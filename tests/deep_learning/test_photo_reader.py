@@ -68,10 +68,10 @@ def test_the_list_is_written_before_the_warning_points_to_it(opened, own_photos,
 def test_photos_found_bad_later_are_set_aside_once(opened):
     dataset, reader = opened(image_cache="off")
     spoil(dataset, [10])
-    assert reader.take_out() == 0
+    assert reader.set_unreadable_aside() == 0
     dataset.cache.read(np.arange(18))
-    assert reader.take_out() == 1
-    assert reader.take_out() == 0
+    assert reader.set_unreadable_aside() == 1
+    assert reader.set_unreadable_aside() == 0
 
 
 @pytest.mark.parametrize("mode", ["memory", "off"])
@@ -81,12 +81,12 @@ def test_a_drive_that_is_gone_is_not_taken_for_bad_photos(opened, own_photos, mo
     with pytest.raises(DataError, match="cannot be reached any more") as error:
         reader.decode(lambda: dataset.pools.unlabelled)
         dataset.cache.read(dataset.pools.unlabelled)
-        reader.take_out()
+        reader.set_unreadable_aside()
     assert error.value.path == own_photos / "unlabelled"
     assert not len(dataset.pools.set_aside)
     gone.rename(own_photos / "unlabelled")
     assert dataset.cache.read(dataset.pools.unlabelled)[1].all()
-    assert reader.take_out() == 0
+    assert reader.set_unreadable_aside() == 0
 
 
 def test_without_a_readable_labelled_photo_there_is_nothing_to_learn_from(opened):
