@@ -83,7 +83,7 @@ class RunConfig:
 
     The fields are the arguments, under the same names; `run_active_learning` documents them. The parts of the package
     that can be used without a run take a `RunConfig` too: every field has a default. Settings that are `kept` stay as
-    they were when the run began; those that `begins` are files that only the beginning of a run needs.
+    they were when the run began; those of the `first_start` are files that no later start needs.
 
     Raises
     ------
@@ -121,7 +121,7 @@ class RunConfig:
     balanced_loader_num_samples: int = setting(10, whole(1))
     seed: int | None = setting(None, optional(whole(0)), kept=True)
     device: str | None = setting(None, lambda value: None)  # deep_learning knows what is there
-    pretrained_weights: str | PathLike[str] | None = setting(None, optional(a_path), begins=True)
+    pretrained_weights: str | PathLike[str] | None = setting(None, optional(a_path), first_start=True)
     label_source: LabelSourceLike | None = setting(None, optional(a_label_source))
     max_labels: int | None = setting(None, optional(whole(0)))
     classifier: str | Any = setting("mlp", has_method("predict_proba", CLASSIFIERS))
@@ -133,7 +133,7 @@ class RunConfig:
     image_cache_gb: float = setting(20.0, number())
     freeze_batchnorm: str | bool = setting("auto", boolean_or("auto"))
     finetuning_gate: bool = setting(True, boolean)
-    initial_labels: str | PathLike[str] | None = setting(None, optional(a_path), begins=True)
+    initial_labels: str | PathLike[str] | None = setting(None, optional(a_path), first_start=True)
     classes: Sequence[str] | None = setting(None, optional(class_list))
     class_aliases: Mapping[str, str] | None = setting(None, optional(names_by_name))
     label_column: str = setting("Species", a_name)
@@ -299,7 +299,7 @@ class RunConfig:
         return repr(settings if self.class_weight is None else (*settings, self.class_weight))
 
     def path_of(self, name: str) -> Path | None:
-        """Give a data folder or the file of weights as an absolute path; None if it was not given."""
+        """Give the setting `name`, a file or folder, as an absolute path; None if it was not given."""
         value = getattr(self, name)
         return None if value is None else Path(value).expanduser().absolute()
 
@@ -310,14 +310,14 @@ class RunConfig:
     def told_settings(self) -> dict[str, str]:
         """Say each setting that is neither kept nor of one start only, as people would write it."""
         return {
-            each.name: _told(self.path_of(each.name) if each.metadata.get("begins") else getattr(self, each.name))
+            each.name: _told(self.path_of(each.name) if each.metadata.get("first_start") else getattr(self, each.name))
             for each in fields(self)
             if not each.metadata.get("kept") and each.name not in OF_ONE_START
         }
 
-    def settings_of_the_beginning(self) -> frozenset[str]:
-        """Name the settings that only the beginning of a run needs."""
-        return frozenset(each.name for each in fields(self) if each.metadata.get("begins"))
+    def first_start_settings(self) -> frozenset[str]:
+        """Name the settings that only the first start of a run needs."""
+        return frozenset(each.name for each in fields(self) if each.metadata.get("first_start"))
 
     def with_seed(self) -> "RunConfig":
         """Draw a seed if none was given."""

@@ -17,11 +17,10 @@ AS_ASKED = "asked."  # before the name of a setting: how it was asked for at the
 
 def to_store(config: RunConfig, *, begins: bool) -> dict[str, Any]:
     """Give what a start stores: values by the name that they are stored under; the kept ones when a run `begins`."""
-    of_the_beginning = config.settings_of_the_beginning()
     told = {
         f"{AS_ASKED}{name}": text
         for name, text in config.told_settings().items()
-        if begins or name not in of_the_beginning
+        if begins or name not in config.first_start_settings()
     }
     return config.kept_settings() | told if begins else told
 
@@ -29,8 +28,8 @@ def to_store(config: RunConfig, *, begins: bool) -> dict[str, Any]:
 def with_kept_settings(config: RunConfig, stored: Mapping[str, Any]) -> RunConfig:
     """Put the kept settings of a run in the place of those asked for, and tell every difference.
 
-    A kept setting that differs is ignored with a WARNING, and so is one that only the beginning of a run needs. Others
-    take effect, which is logged at INFO.
+    A kept setting that differs is ignored with a WARNING, and so is one that only the first start needs. Others take
+    effect, which is logged at INFO.
 
     Parameters
     ----------
@@ -53,7 +52,7 @@ def _tell_changes(config: RunConfig, stored: Mapping[str, Any]) -> None:
         before = stored.get(f"{AS_ASKED}{name}", told)
         if told == before:
             continue
-        if name not in config.settings_of_the_beginning():
+        if name not in config.first_start_settings():
             logger.info("%s=%s takes effect; it was %s", name, told, before)
         elif told != "None":
             _warn(config, name, told, before)

@@ -69,6 +69,6 @@ def _later(name: str, metadata: Mapping[str, Any]) -> str:
     """Say what becomes of a setting when the run goes on."""
     if metadata.get("kept"):
         return "kept"
-    if metadata.get("begins"):
+    if metadata.get("first_start"):
         return "not read"
     return "each start" if name in OF_ONE_START else "may change"
