@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from camera_trap_al.inference import predict
-    from camera_trap_al.main_scripts import RunResult, run_active_learning
-    from camera_trap_al.simulation import SimulationResult, simulate
+    from camera_trap_al.main_scripts import run_active_learning
+    from camera_trap_al.run_result import RunResult
+    from camera_trap_al.simulation import simulate
+    from camera_trap_al.simulation_result import SimulationResult
 
 __all__ = ["RunResult", "SimulationResult", "__version__", "predict", "run_active_learning", "simulate"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "RunResult": "main_scripts",
+    "RunResult": "run_result",
     "SimulationResult": "simulation_result",
     "predict": "inference",
     "run_active_learning": "main_scripts",
