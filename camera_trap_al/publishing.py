@@ -24,6 +24,7 @@ from camera_trap_al.pools import IndexArray
 from camera_trap_al.predictions import PREDICTIONS_FILE, RECOGNITIONS_FILE, Predictions, write_predictions
 from camera_trap_al.progress import Progress
 from camera_trap_al.round_figures import labels_per_class, take_stock
+from camera_trap_al.run_folder import results_folder
 from camera_trap_al.run_report import write_report
 from camera_trap_al.run_store import Artefact, RunStore
 
@@ -47,14 +48,14 @@ def publish(env: ActiveLearningEnvironment, store: RunStore, seconds: Mapping[st
         What each stage since the last question took, by its name.
     """
     store.write_labels()
-    report = env.evaluate()
-    if report is not None:
+    evaluation = env.evaluate()
+    if evaluation is not None:
         size = len(env.pools.labelled)
         photos = [env.dataset.catalogue.paths[row] for row in env.tested.tolist()]
-        report.save(store.folder / "test_results" / f"train_set_size_{size}", photos)
-        store.record_evaluation(size, report.to_dict())
-        logger.info("Validation with %d labels: %s, macro F1 %.3f", size, report.accuracy_told, report.macro_f1)
-    progress = take_stock(env, store, report, seconds or {})
+        evaluation.save(results_folder(store.folder, size), photos)
+        store.record_evaluation(size, evaluation.to_dict())
+        logger.info("Validation with %d labels: %s, macro F1 %.3f", size, evaluation.accuracy_told, evaluation.macro_f1)
+    progress = take_stock(env, store, evaluation, seconds or {})
     if isinstance(env.embedder, EmbeddingTrainer):
         export_model(
             store.folder / "export",
@@ -65,7 +66,7 @@ def publish(env: ActiveLearningEnvironment, store: RunStore, seconds: Mapping[st
             graph=keep_network_graph(PhotoNetwork(env.embedder), store),
             calibration=env.calibrated.calibration.to_dict(),
             thresholds=env.calibrated.thresholds.to_dict(),
-            validation=None if report is None else report.to_dict(),
+            validation=None if evaluation is None else evaluation.to_dict(),
             audit=None if progress.audit is None else progress.audit.to_dict(),
             n_propagated=progress.n_propagated,
             sequences=_sequences_described(env),
@@ -75,7 +76,7 @@ def publish(env: ActiveLearningEnvironment, store: RunStore, seconds: Mapping[st
         publish_pool(env, store)
     elif env.config.predict_pool == "end" and len(env.candidates) and not env.why_finished():
         _publish_candidates(env, store)
-    write_report(env, store, report, progress)
+    write_report(env, store, evaluation, progress)
     return progress
 
 

@@ -15,6 +15,7 @@ from camera_trap_al.evaluation import EvaluationReport
 from camera_trap_al.files import make_folder, written_aside
 from camera_trap_al.forecast import Forecast, forecast
 from camera_trap_al.progress import LABELS_AHEAD, Progress, agreement_between
+from camera_trap_al.run_folder import results_folder
 from camera_trap_al.run_store import RunStore
 
 __all__ = ["audit_of", "labels_per_class", "take_stock", "why_stop"]
@@ -27,7 +28,7 @@ STOP_SET = "stop_set"  # under which the store remembers what the last model tho
 def take_stock(
     env: ActiveLearningEnvironment,
     store: RunStore,
-    report: EvaluationReport | None,
+    evaluation: EvaluationReport | None,
     seconds: Mapping[str, float],
 ) -> Progress:
     """Measure and record how the run stands, and write what the audit says.
@@ -36,7 +37,7 @@ def take_stock(
     ----------
     env, store
         The run.
-    report
+    evaluation
         The figures on the validation photos, if there are any.
     seconds
         What each stage since the last question took, by its name.
@@ -46,7 +47,7 @@ def take_stock(
         _write_audit(env, store, audit)
     guesses = env.guesses(env.questions.stop_set)
     figures = {
-        **_accuracy(report, audit),
+        **_accuracy(evaluation, audit),
         "train_set_size": len(env.pools.labelled),
         "n_rounds": store.n_rounds(),
         "labels_per_class": labels_per_class(env),
@@ -85,11 +86,11 @@ def why_stop(progress: Progress, config: RunConfig) -> str | None:
     return said if isinstance(said, str) else "stop_when says so"
 
 
-def _accuracy(report: EvaluationReport | None, audit: Audit | None) -> dict[str, Any]:
-    if report is not None:
-        interval = report.intervals.get("accuracy")
-        figures = {"accuracy": report.accuracy, "interval": interval, "macro_f1": report.macro_f1}
-        return {"measured_on": "validation", "n_measured": report.n_images, **figures}
+def _accuracy(evaluation: EvaluationReport | None, audit: Audit | None) -> dict[str, Any]:
+    if evaluation is not None:
+        interval = evaluation.intervals.get("accuracy")
+        figures = {"accuracy": evaluation.accuracy, "interval": interval, "macro_f1": evaluation.macro_f1}
+        return {"measured_on": "validation", "n_measured": evaluation.n_images, **figures}
     if audit is not None:
         figures = {"accuracy": audit.accuracy, "interval": audit.interval, "macro_f1": None}
         return {"measured_on": "audit", "n_measured": audit.n_answers, **figures}
@@ -164,7 +165,7 @@ def _standard_error(share: float, n: int) -> float:
 
 
 def _write_audit(env: ActiveLearningEnvironment, store: RunStore, audit: Audit) -> None:
-    folder = store.folder / "test_results" / f"train_set_size_{len(env.pools.labelled)}"
+    folder = results_folder(store.folder, len(env.pools.labelled))
     make_folder(folder)
     with written_aside(folder / "audit.json") as path:
         path.write_text(json.dumps(audit.to_dict(), indent=2, ensure_ascii=False), encoding="utf-8")

@@ -11,7 +11,16 @@ from camera_trap_al.exceptions import CheckpointError, RunFileError
 from camera_trap_al.files import as_run_file_error, explained
 from camera_trap_al.photo_folders import RUN_DATABASE
 
-__all__ = ["ARCHIVE", "ARCHIVED_NAME", "check_database", "faults_told", "has_results", "make", "move_aside"]
+__all__ = [
+    "ARCHIVE",
+    "ARCHIVED_NAME",
+    "check_database",
+    "faults_told",
+    "has_results",
+    "make",
+    "move_aside",
+    "results_folder",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +42,11 @@ def has_results(folder: Path) -> bool:
 
 def _has_files_of_a_run(folder: Path) -> bool:
     return any(path.is_file() for pattern in RESULTS for path in folder.glob(pattern))
+
+
+def results_folder(folder: Path, n_labelled: int) -> Path:
+    """Name the folder of the figures of the model that learnt from so many photos."""
+    return folder / "test_results" / f"train_set_size_{n_labelled}"
 
 
 def check_database(folder: Path) -> None:

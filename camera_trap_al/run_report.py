@@ -21,6 +21,7 @@ from camera_trap_al.predictions import Predictions
 from camera_trap_al.progress import Progress
 from camera_trap_al.query_table import AskedPhoto
 from camera_trap_al.report import EmbeddingMap, PhotoCard, ReportData, doubts, map_embeddings, render, suspects
+from camera_trap_al.run_folder import results_folder
 from camera_trap_al.run_store import RunStore
 
 __all__ = ["REPORT_FILE", "gather", "write_report"]
@@ -129,7 +130,7 @@ def _rounds(store: RunStore) -> list[Mapping[str, Any]]:
 
 def _drawn_already(store: RunStore, n_labelled: int) -> bytes | None:
     try:
-        return (store.folder / "test_results" / f"train_set_size_{n_labelled}" / "confusion_matrix.png").read_bytes()
+        return (results_folder(store.folder, n_labelled) / "confusion_matrix.png").read_bytes()
     except OSError:
         return None  # it is drawn again then
 
