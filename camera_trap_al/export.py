@@ -17,14 +17,21 @@ from camera_trap_al.deep_learning.network_file import write_network
 from camera_trap_al.deep_learning.network_graph import OPSET, PhotoNetwork, network_graph
 from camera_trap_al.exceptions import CheckpointError, RunFileError
 from camera_trap_al.files import make_folder, sha256_of, written_aside
-from camera_trap_al.model_description import MODEL_FILE, ModelDescription
+from camera_trap_al.model_description import (
+    CLASSIFIER_FILE,
+    MODEL_FILE,
+    PIXEL_MEAN_FILE,
+    PIXEL_STD_FILE,
+    SCALER_FILE,
+    WEIGHTS_FILE,
+    ModelDescription,
+)
 from camera_trap_al.model_graph import CLASSIFIER_OPSET, classifier_model, head_model, whole_model
 from camera_trap_al.thresholds import Thresholds
 
 __all__ = ["export_model"]
 
-WEIGHTS_FILE = "embedding_model_weights.pt"
-PARTS = ("dataset_mean.npy", "dataset_std.npy", "embedding_scaler.npz", "classifier.onnx")
+PARTS = (PIXEL_MEAN_FILE, PIXEL_STD_FILE, SCALER_FILE, CLASSIFIER_FILE)
 NOT_CALIBRATED: Mapping[str, Any] = Calibration().to_dict()
 NO_THRESHOLDS: Mapping[str, Any] = Thresholds(
     classes=(), wanted_error=0.05, source="nothing", n_photos=0, why_none="The model was not tested."
@@ -99,8 +106,8 @@ def export_model(
         If a file cannot be written.
     """
     make_folder(folder)
-    _save_array(folder / "dataset_mean.npy", trainer.pixel_mean)
-    _save_array(folder / "dataset_std.npy", trainer.pixel_std)
+    _save_array(folder / PIXEL_MEAN_FILE, trainer.pixel_mean)
+    _save_array(folder / PIXEL_STD_FILE, trainer.pixel_std)
     network = PhotoNetwork(trainer)
     described: dict[str, Any] = {
         "architecture": network.network.arch_name,
@@ -109,9 +116,9 @@ def export_model(
         "digest": fitted.lineage["network"],
     }
     described["sha256"] = _save_network(folder, trainer, described, classes)
-    _save_scaler(folder / "embedding_scaler.npz", fitted.scaler)
+    _save_scaler(folder / SCALER_FILE, fitted.scaler)
     classifier = classifier_model(fitted.classifier, len(fitted.scaler.minimum), CLASSIFIER_OPSET)
-    _save_model(folder / "classifier.onnx", classifier)
+    _save_model(folder / CLASSIFIER_FILE, classifier)
     head = head_model(fitted, calibration["temperature"])
     _save_model(folder / MODEL_FILE, whole_model(graph or network_graph(network), network.weights(), head, classes))
     ModelDescription(

@@ -13,16 +13,25 @@ from camera_trap_al.exceptions import CheckpointError
 from camera_trap_al.files import sha256_of, written_aside
 
 __all__ = [
+    "CLASSIFIER_FILE",
     "DESCRIPTION_FILE",
     "FORMAT_VERSION",
     "MODEL_FILE",
+    "PIXEL_MEAN_FILE",
+    "PIXEL_STD_FILE",
+    "SCALER_FILE",
+    "WEIGHTS_FILE",
     "ModelDescription",
     "schema",
     "unusable",
 ]
 
+# The files of an export: what it is, all of it in one, and its parts.
 DESCRIPTION_FILE = "model.json"
 MODEL_FILE = "model.onnx"
+WEIGHTS_FILE = "embedding_model_weights.pt"
+PIXEL_MEAN_FILE, PIXEL_STD_FILE = "dataset_mean.npy", "dataset_std.npy"
+SCALER_FILE, CLASSIFIER_FILE = "embedding_scaler.npz", "classifier.onnx"
 FORMAT_VERSION = 1
 SCHEMA_FILE = "model.schema.json"
 INPUT: Mapping[str, Any] = {

@@ -15,15 +15,13 @@ from camera_trap_al.deep_learning.precision import full_precision
 from camera_trap_al.deep_learning.transforms import Normalisation, crop_centre
 from camera_trap_al.exceptions import reason_of
 from camera_trap_al.images import ImageArray
-from camera_trap_al.model_description import ModelDescription, unusable
+from camera_trap_al.model_description import PIXEL_MEAN_FILE, PIXEL_STD_FILE, WEIGHTS_FILE, ModelDescription, unusable
 from camera_trap_al.pools import FloatArray
 
-__all__ = ["EXPORTED_NETWORK", "PIXEL_MEAN", "PIXEL_STD", "load_exported_network"]
+__all__ = ["load_exported_network"]
 
-EXPORTED_NETWORK = "embedding_model_weights.pt"
 BELOW_SOFTMAX = ("module.embedding.inner_model.", "module.inner_model.")  # what a softmax loss calls it, and others
 SOFTMAX_HEAD = ("module.classifier.weight", "module.classifier.bias")
-PIXEL_MEAN, PIXEL_STD = "dataset_mean.npy", "dataset_std.npy"
 
 
 def load_exported_network(
@@ -52,8 +50,8 @@ def load_exported_network(
         If a file is missing or damaged, or is not of this export.
     """
     chosen = choose_device(device)
-    net = _read_network(folder / EXPORTED_NETWORK, description).to(chosen).eval()
-    mean, std = (_read_array(folder, name, description) for name in (PIXEL_MEAN, PIXEL_STD))
+    net = _read_network(folder / WEIGHTS_FILE, description).to(chosen).eval()
+    mean, std = (_read_array(folder, name, description) for name in (PIXEL_MEAN_FILE, PIXEL_STD_FILE))
     normalisation = Normalisation(mean, std, chosen)
 
     def embed(images: ImageArray) -> FloatArray:

@@ -10,7 +10,14 @@ import numpy as np
 
 from camera_trap_al.exceptions import CheckpointError, ConfigError
 from camera_trap_al.images import ImageArray
-from camera_trap_al.model_description import DESCRIPTION_FILE, MODEL_FILE, ModelDescription, unusable
+from camera_trap_al.model_description import (
+    CLASSIFIER_FILE,
+    DESCRIPTION_FILE,
+    MODEL_FILE,
+    SCALER_FILE,
+    ModelDescription,
+    unusable,
+)
 from camera_trap_al.pools import FloatArray
 
 __all__ = ["Network", "onnxruntime_network", "torch_network"]
@@ -20,7 +27,6 @@ Network = Callable[[ImageArray], FloatArray]
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 EXACT = {"CUDAExecutionProvider": {"use_tf32": "0"}}
-SCALER_FILE, CLASSIFIER_FILE = "embedding_scaler.npz", "classifier.onnx"
 MOST_SHOWN = 200  # characters
 
 
