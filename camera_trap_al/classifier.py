@@ -198,7 +198,7 @@ class EmbeddingClassifier:
         else:
             self._n_labels = len(targets)
             estimator = self._new_estimator()
-            what = f"Classifier: learning from {len(targets)} labelled images of {len(labelled_classes)} classes"
+            what = f"Classifier: learning from {len(targets)} labelled photos of {len(labelled_classes)} classes"
             with stage(logger, what, "training the classifier"):
                 fit_estimator(
                     estimator,
@@ -317,7 +317,7 @@ class EmbeddingClassifier:
                 f"targets must hold one class id per embedding, shape {(len(embeddings),)}; got shape {targets.shape}."
             )
         if not len(targets):
-            raise DataError("The classifier cannot learn: no image has a label yet.")
+            raise DataError("The classifier cannot learn: no photo has a label yet.")
         if targets.min() < 0 or targets.max() >= self.n_classes:
             raise ConfigError(
                 f"targets must be class ids from 0 to {self.n_classes - 1}; got {targets.min()} to {targets.max()}."

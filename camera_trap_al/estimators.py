@@ -132,7 +132,7 @@ def fit_estimator(
             estimator.fit(embeddings, targets, **({} if weights is None else {"sample_weight": weights}))
     except ValueError as error:
         raise ConfigError(
-            f"classifier: {type(estimator).__name__} cannot be fitted on {len(targets)} images of "
+            f"classifier: {type(estimator).__name__} cannot be fitted on {len(targets)} photos of "
             f"{len(np.unique(targets))} classes with its present settings: {error}"
         ) from error
 

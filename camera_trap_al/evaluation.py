@@ -265,12 +265,12 @@ def _check(true_ids: IndexArray, probabilities: FloatArray, classes: Sequence[st
     expected = (len(true_ids), len(classes))
     if probabilities.shape != expected:
         raise ConfigError(
-            f"probabilities must have a row per image and a column per class, {expected}; got {probabilities.shape}."
+            f"probabilities must have a row per photo and a column per class, {expected}; got {probabilities.shape}."
         )
     if groups.shape != true_ids.shape:
-        raise ConfigError(f"groups must have a number per image, {true_ids.shape}; got {groups.shape}.")
+        raise ConfigError(f"groups must have a number per photo, {true_ids.shape}; got {groups.shape}.")
     if not len(true_ids):
-        raise DataError("The model cannot be evaluated: there is no image to evaluate it on.")
+        raise DataError("The model cannot be evaluated: there is no photo to evaluate it on.")
     if true_ids.min() < 0 or true_ids.max() >= len(classes):
         raise ConfigError(
             f"true_ids must be class ids from 0 to {len(classes) - 1}; got {true_ids.min()} to {true_ids.max()}."
@@ -297,12 +297,12 @@ def plot_confusion_matrix(report: EvaluationReport) -> "Figure":
     per_true_class = np.maximum(report.confusion_matrix.sum(axis=1, keepdims=True), 1)
     shares = report.confusion_matrix / per_true_class
     image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)  # made for colour-blind eyes [Nunez et al., 2018]
-    figure.colorbar(image, ax=axes, fraction=0.046, label="share of the images of the true class")
+    figure.colorbar(image, ax=axes, fraction=0.046, label="share of the photos of the true class")
     ticks, size = range(n_classes), min(9.0, 30 * side / n_classes)
     # A dollar sign in a class name must not start a formula.
     axes.set_xticks(ticks, report.conf_mat_classes, rotation=90, parse_math=False, fontsize=size)
     axes.set_yticks(ticks, report.conf_mat_classes, parse_math=False, fontsize=size)
-    axes.set(xlabel="predicted", ylabel="true", title=f"{report.n_images} images, {report.accuracy_told}")
+    axes.set(xlabel="predicted", ylabel="true", title=f"{report.n_images} photos, {report.accuracy_told}")
     for row, column in np.argwhere(report.confusion_matrix):
         colour = "black" if shares[row, column] > 0.5 else "white"
         count = f"{report.confusion_matrix[row, column]}"

@@ -409,7 +409,7 @@ class TestOwnEstimator:
 
     def test_a_refusal_of_the_data_is_an_error_that_says_what_there_was(self) -> None:
         own = CalibratedClassifierCV(LogisticRegression(), cv=40)
-        with pytest.raises(ConfigError, match="CalibratedClassifierCV cannot be fitted on 60 images of 2 classes"):
+        with pytest.raises(ConfigError, match="CalibratedClassifierCV cannot be fitted on 60 photos of 2 classes"):
             fitted([0, 1], own)
 
 
@@ -518,7 +518,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("embeddings", "targets", "error", "message"),
         [
-            (np.zeros((0, 3)), [], DataError, "no image has a label"),
+            (np.zeros((0, 3)), [], DataError, "no photo has a label"),
             (np.zeros((2, 3)), [0], ConfigError, "one class id per embedding"),
             (np.zeros((2, 3)), [0, 5], ConfigError, "from 0 to 4; got 0 to 5"),
             (np.zeros((2, 3)), [-1, 0], ConfigError, "got -1 to 0"),

@@ -218,14 +218,14 @@ def test_drawing_leaves_the_pyplot_of_the_user_alone(report: EvaluationReport, t
 
 
 def test_a_group_is_needed_for_each_image() -> None:
-    with pytest.raises(ConfigError, match=r"groups must have a number per image, \(1,\); got \(2,\)"):
+    with pytest.raises(ConfigError, match=r"groups must have a number per photo, \(1,\); got \(2,\)"):
         evaluate(np.array([0]), one_hot([0]), CLASSES, np.array([0, 1]))
 
 
 @pytest.mark.parametrize(
     ("true", "probabilities", "error", "message"),
     [
-        ([], np.zeros((0, 5)), DataError, "no image to evaluate it on"),
+        ([], np.zeros((0, 5)), DataError, "no photo to evaluate it on"),
         ([0, 1], one_hot([0]), ConfigError, r"\(2, 5\); got \(1, 5\)"),
         ([0], one_hot([0], 4), ConfigError, r"\(1, 5\); got \(1, 4\)"),
         ([5], one_hot([0]), ConfigError, "from 0 to 4; got 5 to 5"),
