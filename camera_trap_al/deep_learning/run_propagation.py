@@ -104,9 +104,10 @@ class RunPropagation:
         self._is_saved = False
 
     def _take_back_what_nobody_says(self, sequences: IndexArray) -> None:
-        """Take back labels whose photo was corrected, or is not there any more."""
+        """Take back labels whose photo was corrected, is not there any more, or is in no sequence with it any more."""
         pools, n_classes = self._dataset.pools, len(self._dataset.classes)
-        said = sequences[pools.labelled] * n_classes + pools.targets[pools.labelled]
+        in_sequence = pools.labelled[sequences[pools.labelled] >= 0]
+        said = sequences[in_sequence] * n_classes + pools.targets[in_sequence]
         rows = np.flatnonzero(pools.propagated >= 0)
         wrong = rows[~np.isin(sequences[rows] * n_classes + pools.propagated[rows], said)]
         if len(wrong):

@@ -101,6 +101,17 @@ def test_what_was_labelled_and_is_set_aside_counts_for_nobody() -> None:
     assert propagation.rows.tolist() == []
 
 
+def test_photos_whose_sequence_is_no_longer_known_learn_with_no_label_of_another() -> None:
+    """As at a start that asks for times otherwise: photos without a sequence are not mates of each other."""
+    dataset, propagation, table = made()
+    dataset.targets[0] = DEER
+    propagation.update(table, fitted())
+    dataset.catalogue.sequences[[0, 1, 2]] = -1
+    again = RunPropagation(dataset, RunConfig(propagate="sequence"))
+    again.update(table, fitted())
+    assert again.rows.tolist() == []
+
+
 def test_a_second_label_decides_again() -> None:
     dataset, propagation, table = made()
     dataset.targets[0] = DEER
