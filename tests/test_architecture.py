@@ -67,7 +67,7 @@ WITHIN = {
 }
 # By the name of a part, or of one module in it.
 HEAVY = {
-    "torch": {"deep_learning", "doctor", "export", "start_screen"},
+    "torch": {"deep_learning", "doctor"},
     "torchvision": {"deep_learning"},
     "matplotlib": {"evaluation", "report", "simulation_result"},
     "onnx": {"deep_learning/network_graph", "model_graph", "export_problems", "inference"},
