@@ -20,6 +20,7 @@ from camera_trap_al.exceptions import DiskFullError, RunFileError
 __all__ = [
     "as_run_file_error",
     "aside",
+    "digest",
     "explained",
     "flush",
     "from_plain_cell",
@@ -117,6 +118,14 @@ def sha256_of(path: Path) -> str:
     """Give the SHA-256 of a file, in hexadecimal digits; errors as `explained`."""
     with explained(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(*arrays: NDArray[Any]) -> str:
+    """Name the content of arrays."""
+    checksum = hashlib.sha256()
+    for array in arrays:
+        checksum.update(np.ascontiguousarray(array).tobytes())
+    return checksum.hexdigest()
 
 
 @contextmanager

@@ -10,12 +10,11 @@ import numpy as np
 
 from camera_trap_al import __version__
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
-from camera_trap_al.deep_learning.embedding_table import digest
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.network_graph import PhotoNetwork, keep_network_graph
 from camera_trap_al.exceptions import DataError, RunFileError
 from camera_trap_al.export import export_model
-from camera_trap_al.files import left_if_open
+from camera_trap_al.files import digest, left_if_open
 from camera_trap_al.images import PADDING
 from camera_trap_al.interchange.megadetector import ANIMAL
 from camera_trap_al.interchange.other_boxes import OtherBox, OtherBoxes

@@ -1,4 +1,5 @@
 import csv
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 from camera_trap_al.exceptions import DiskFullError, RunFileError
 from camera_trap_al.files import (
     aside,
+    digest,
     explained,
     flush,
     from_plain_cell,
+    left_if_open,
     plain_cell,
     prepared_aside,
     size_told,
@@ -127,3 +130,17 @@ def test_flushing_changes_nothing(tmp_path):
     path.write_bytes(b"\x00\xff")
     flush(path)
     assert path.read_bytes() == b"\x00\xff"
+
+
+def test_the_digest_names_the_content():
+    first, same, other = np.arange(3), np.arange(3), np.array([0, 1, 3])
+    assert digest(first) == digest(same) != digest(other)
+
+
+def test_a_file_that_another_program_has_open_is_left_with_a_warning_and_other_errors_are_not(tmp_path, caplog):
+    path = tmp_path / "predictions.csv"
+    with left_if_open():
+        raise RunFileError(path, OSError(errno.EACCES, "Permission denied"))
+    assert f"{path} is open in another program and stays as it was" in caplog.text
+    with pytest.raises(DiskFullError), left_if_open():
+        raise DiskFullError(path)

@@ -15,7 +15,6 @@ from camera_trap_al.deep_learning.calibrated_classifier import CalibratedClassif
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.device import choose_device
 from camera_trap_al.deep_learning.embedder import Embedder
-from camera_trap_al.deep_learning.embedding_table import digest
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.finetuning_gate import finetune
 from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
@@ -29,6 +28,7 @@ from camera_trap_al.deep_learning.run_propagation import RunPropagation
 from camera_trap_al.deep_learning.strategy_view import strategy_view
 from camera_trap_al.evaluation import EvaluationReport, evaluate
 from camera_trap_al.exceptions import DataError
+from camera_trap_al.files import digest
 from camera_trap_al.logs import stage
 from camera_trap_al.photo_folders import FolderScan
 from camera_trap_al.pools import FloatArray, IndexArray, Pools, Role

@@ -11,8 +11,9 @@ from camera_trap_al.calibration import Calibration, Source, calibrate, fit_tempe
 from camera_trap_al.classifier import EmbeddingClassifier
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
-from camera_trap_al.deep_learning.embedding_table import EmbeddingTable, digest
+from camera_trap_al.deep_learning.embedding_table import EmbeddingTable
 from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
+from camera_trap_al.files import digest
 from camera_trap_al.out_of_fold import calibrate_out_of_fold, out_of_fold_probabilities, split_if_few, stand_in
 from camera_trap_al.pools import FloatArray, IndexArray, Role
 from camera_trap_al.predictions import Predictions

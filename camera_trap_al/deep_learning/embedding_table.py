@@ -1,17 +1,16 @@
 """The embeddings of the rows in use, and which photo, network and precision each is of."""
 
-import hashlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from camera_trap_al.files import explained, read_arrays
+from camera_trap_al.files import digest, explained, read_arrays
 from camera_trap_al.pools import FloatArray, IndexArray
 from camera_trap_al.run_store import Artefact, RunStore
 
-__all__ = ["EmbeddingTable", "digest"]
+__all__ = ["EmbeddingTable"]
 
 EMBEDDINGS_FILE = "embedding/embedding.npy"
 PHOTOS_FILE = "embedding/photos.npz"
@@ -139,11 +138,3 @@ class EmbeddingTable:
                 store.tell_made_again(file)
             return cls(n_rows)
         return table
-
-
-def digest(*arrays: NDArray[Any]) -> str:
-    """Name the content of arrays."""
-    checksum = hashlib.sha256()
-    for array in arrays:
-        checksum.update(np.ascontiguousarray(array).tobytes())
-    return checksum.hexdigest()

@@ -10,9 +10,9 @@ from tqdm.auto import tqdm
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.embedder import Embedder
-from camera_trap_al.deep_learning.embedding_table import digest
 from camera_trap_al.deep_learning.photo_reader import PhotoReader
 from camera_trap_al.deep_learning.transforms import channel_statistics
+from camera_trap_al.files import digest
 from camera_trap_al.image_cache import ImageCache
 from camera_trap_al.logs import stage
 from camera_trap_al.parallel import mapped_ahead

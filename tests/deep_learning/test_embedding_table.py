@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from camera_trap_al.config import RunConfig
-from camera_trap_al.deep_learning.embedding_table import EmbeddingTable, digest
+from camera_trap_al.deep_learning.embedding_table import EmbeddingTable
 from camera_trap_al.run_store import RunStore
 
 N_ROWS = 10
@@ -101,11 +101,6 @@ def test_embedded_photos_are_the_lines_of_the_file_in_row_order(store):
 
 def test_an_empty_table_is_not_saved():
     assert list(EmbeddingTable(N_ROWS).artefacts()) == []
-
-
-def test_the_digest_names_the_content():
-    first, same, other = np.arange(3), np.arange(3), np.array([0, 1, 3])
-    assert digest(first) == digest(same) != digest(other)
 
 
 def test_an_embedding_without_a_photo_is_refused_and_overwrites_nothing():
