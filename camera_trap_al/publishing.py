@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from camera_trap_al import __version__
+from camera_trap_al.artefact import Artefact
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.network_graph import PhotoNetwork, keep_network_graph
@@ -25,7 +26,7 @@ from camera_trap_al.progress import Progress
 from camera_trap_al.round_figures import labels_per_class, take_stock
 from camera_trap_al.run_folder import results_folder
 from camera_trap_al.run_report import write_report
-from camera_trap_al.run_store import Artefact, RunStore
+from camera_trap_al.run_store import RunStore
 
 __all__ = ["publish", "publish_pool"]
 

@@ -3,13 +3,14 @@
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 from camera_trap_al import photo_table, query_table, run_folder, run_format, run_settings, run_writer
+from camera_trap_al.artefact import Artefact
 from camera_trap_al.catalogue import Catalogue
 from camera_trap_al.config import RunConfig
 from camera_trap_al.exceptions import CheckpointError, DiskFullError
@@ -17,7 +18,6 @@ from camera_trap_al.files import (
     aside,
     explained,
     left_if_open,
-    prepared_aside,
     put_in_place,
     remove_leftover,
     sha256_of,
@@ -30,30 +30,11 @@ from camera_trap_al.query import UNUSABLE, Answer, Query, Reasons, check_answer
 from camera_trap_al.query_table import AskedPhoto
 from camera_trap_al.run_database import check_whole, now, transaction
 
-__all__ = ["REBUILT", "Artefact", "CheckpointManager", "RunStore"]
+__all__ = ["REBUILT", "CheckpointManager", "RunStore"]
 
 logger = logging.getLogger(__name__)
 
 REBUILT = "frozen.rebuilt"  # a setting that says when the database was made anew
-
-
-@dataclass(frozen=True)
-class Artefact:
-    """A file that can be made again from the labels, and what it was made from.
-
-    Attributes
-    ----------
-    file
-        Path in the run folder, separated by ``/``.
-    lineage
-        Names of its inputs, as plain values: when an input differs, the artefact is stale.
-    write
-        Writes the file to the path it is given.
-    """
-
-    file: str
-    lineage: Mapping[str, Any]
-    write: Callable[[Path], None]
 
 
 class RunStore:
@@ -366,14 +347,10 @@ class RunStore:
         The files are prepared aside, then their checksums are committed, then they are put in place. After a kill
         `lineage_of` finishes the last step, or finds that the prepared files were never committed.
         """
-        checksums = []
         try:
-            for artefact in artefacts:
-                with prepared_aside(self.folder / artefact.file) as prepared:
-                    artefact.write(prepared)
-                checksums.append((artefact.file, sha256_of(prepared), json.dumps(dict(artefact.lineage))))
+            entries = [artefact.prepare(self.folder) for artefact in artefacts]
             with self.transaction() as db:
-                db.executemany("INSERT OR REPLACE INTO artefacts VALUES (?, ?, ?)", checksums)
+                db.executemany("INSERT OR REPLACE INTO artefacts VALUES (?, ?, ?)", entries)
         except DiskFullError:  # nothing was committed, and room is what is needed now
             for artefact in artefacts:
                 remove_leftover(aside(self.folder / artefact.file))

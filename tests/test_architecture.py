@@ -18,6 +18,7 @@ LAYERS = [
     {"rules"},
     {"config"},
     {
+        "artefact",
         "box_table",
         "photo_table",
         "place_table",

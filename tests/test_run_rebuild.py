@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from camera_trap_al import files, run_active_learning, run_rebuild
+from camera_trap_al.artefact import Artefact
 from camera_trap_al.config import RunConfig
 from camera_trap_al.exceptions import CheckpointError, RunFileError
 from camera_trap_al.files import aside
@@ -26,7 +27,7 @@ from camera_trap_al.photo_folders import FolderScan
 from camera_trap_al.pools import Role
 from camera_trap_al.query import Answer
 from camera_trap_al.run_rebuild import open_run
-from camera_trap_al.run_store import Artefact, RunStore
+from camera_trap_al.run_store import RunStore
 from camera_trap_al.run_writer import WRITER_FILE
 
 CLASSES = ("Red_Deer", "fox, red", 'say "boar"', "R\u00e4h", "=sum", "'quote", "'-both")

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 
+from camera_trap_al.artefact import Artefact
 from camera_trap_al.config import OF_ONE_START, RunConfig
 from camera_trap_al.run_settings import to_store, with_kept_settings
-from camera_trap_al.run_store import Artefact, RunStore
+from camera_trap_al.run_store import RunStore
 
 Start = Callable[..., RunConfig]
 
@@ -75,7 +76,7 @@ def test_every_setting_is_kept_or_told_when_it_changes(tmp_path: Path) -> None:
     told = set(RunConfig().told_settings())
     assert {each.name for each in fields(RunConfig)} == names_of("kept") | told | OF_ONE_START
     assert not names_of("kept") & told and not OF_ONE_START & told
-    assert set(OTHERS) | names_of("begins") == names_of("kept") | told
+    assert set(OTHERS) | names_of("first_start") == names_of("kept") | told
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -204,7 +205,7 @@ def test_what_is_stored_is_plain_and_leads_back_to_the_kept_settings() -> None:
     assert with_kept_settings(RunConfig(active_batch=9), stored) == config
     later = to_store(config, begins=False)
     assert stored.items() >= later.items()
-    assert stored.keys() - later.keys() == names_of("kept") | {f"asked.{name}" for name in names_of("begins")}
+    assert stored.keys() - later.keys() == names_of("kept") | {f"asked.{name}" for name in names_of("first_start")}
 
 
 def test_a_run_that_stored_less_is_not_said_to_differ(caplog: pytest.LogCaptureFixture) -> None:

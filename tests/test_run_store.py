@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from camera_trap_al import files
+from camera_trap_al.artefact import Artefact
 from camera_trap_al.config import RunConfig
 from camera_trap_al.exceptions import CheckpointError, DiskFullError, LabelFileError, RunFileError
 from camera_trap_al.files import aside
@@ -19,7 +20,7 @@ from camera_trap_al.photo_folders import FolderScan, scan_data_folders
 from camera_trap_al.pools import UNLABELLED, Role
 from camera_trap_al.query import Answer, KnownLabel
 from camera_trap_al.run_format import FORMAT
-from camera_trap_al.run_store import Artefact, RunStore
+from camera_trap_al.run_store import RunStore
 from camera_trap_al.run_writer import WRITER_FILE
 
 # Rows of the photo_folders fixture: training, unlabelled and validation photos, each sorted by path.

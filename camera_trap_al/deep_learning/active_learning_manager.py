@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from camera_trap_al.active_learning_methods.base import PoolView
+from camera_trap_al.artefact import Artefact
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.calibrated_classifier import CalibratedClassifier
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
@@ -34,7 +35,7 @@ from camera_trap_al.photo_folders import FolderScan
 from camera_trap_al.pools import FloatArray, IndexArray, Pools, Role
 from camera_trap_al.predictions import Predictions
 from camera_trap_al.query import Answer, Query
-from camera_trap_al.run_store import Artefact, RunStore
+from camera_trap_al.run_store import RunStore
 from camera_trap_al.validation_split import n_shared_sequences
 
 __all__ = ["ActiveLearningEnvironment"]
@@ -228,9 +229,8 @@ class ActiveLearningEnvironment:
                 new = finetune(self.embedder, self.dataset, rows, settings, rng, self._embedded.exact(rows))
             else:
                 self.embedder.fit(self.dataset, rows, settings, rng)
-        digests = {"digest": self.embedder.digest(), "pixels": self._pixels.digest}
-        self._network_lineage = digests | {"answers": self.n_answers}
-        self._embedded.network = digests["digest"]
+        self._embedded.network = name = self.embedder.digest()
+        self._network_lineage = {"digest": name, "pixels": self._pixels.digest, "answers": self.n_answers}
         self.propagation.decide_again()
         if new is not None:
             self._embedded.enter(rows, new, "fp32")
