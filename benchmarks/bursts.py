@@ -22,8 +22,8 @@ from sklearn.isotonic import IsotonicRegression
 
 from camera_trap_al.config import RunConfig
 from camera_trap_al.files import written_aside
-from camera_trap_al.learning_curves import area_under_curve
-from camera_trap_al.simulation_photos import SimulationPhotos
+from camera_trap_al.simulation.known_photos import SimulationPhotos
+from camera_trap_al.statistics.learning_curves import area_under_curve
 
 SEEDS = (0, 1, 2, 3, 4)
 STRATEGIES = ("uniform", "margin", "auto")

@@ -28,10 +28,10 @@ from camera_trap_al.active_learning_methods import STRATEGIES
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.files import written_aside
-from camera_trap_al.learning_curves import mean_and_interval
-from camera_trap_al.simulation import rounds, simulate
-from camera_trap_al.simulation_photos import SimulationPhotos
-from camera_trap_al.simulation_result import SimulationResult, scores_of
+from camera_trap_al.simulation.comparison import rounds, simulate
+from camera_trap_al.simulation.known_photos import SimulationPhotos
+from camera_trap_al.simulation.result import SimulationResult, scores_of
+from camera_trap_al.statistics.learning_curves import mean_and_interval
 
 BEST = "auto"
 SEEDS = (0, 1, 2, 3, 4)

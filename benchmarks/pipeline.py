@@ -41,7 +41,7 @@ from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.losses import TripletLoss
 from camera_trap_al.deep_learning.transforms import Normalisation, squeeze
-from camera_trap_al.images import read_photo
+from camera_trap_al.photos.images import read_photo
 
 SIZE = (256, 256)
 ONE_RUN = Path(__file__).with_name("pipeline_runs.py")

@@ -32,12 +32,12 @@ from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
 from camera_trap_al.deep_learning.networks import EmbeddingNet
 from camera_trap_al.deep_learning.transforms import Normalisation, crop_centre
 from camera_trap_al.export import export_model
-from camera_trap_al.images import ImageArray
 from camera_trap_al.inference.classification import Classification
 from camera_trap_al.inference.networks import Network, onnxruntime_network, torch_network
 from camera_trap_al.inference.photos import PhotoSet, find_photos
 from camera_trap_al.model_description import ModelDescription
 from camera_trap_al.parallel import decoding_threads
+from camera_trap_al.photos.images import ImageArray
 from camera_trap_al.pools import FloatArray
 
 CLASSES = tuple(f"species_{number:02}" for number in range(20))

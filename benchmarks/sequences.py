@@ -12,10 +12,10 @@ from time import perf_counter
 
 import numpy as np
 
-from camera_trap_al.images import read_photo
 from camera_trap_al.parallel import mapped_ahead
-from camera_trap_al.photo_times import read_times
-from camera_trap_al.sequences import group_sequences, site_of
+from camera_trap_al.photos.images import read_photo
+from camera_trap_al.photos.sequences import group_sequences, site_of
+from camera_trap_al.photos.times import read_times
 
 N_PHOTOS = 1_000_000
 N_SITES = 500

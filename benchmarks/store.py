@@ -28,17 +28,16 @@ import numpy as np
 from labels import ASKED, CLASSES, photo_paths
 from memory import peak_memory
 
-from camera_trap_al import query_table
-from camera_trap_al.artefact import Artefact
-from camera_trap_al.catalogue import Catalogue
 from camera_trap_al.config import RunConfig
 from camera_trap_al.interchange.timelapse import split_path
 from camera_trap_al.labelling import LabelRetriever
-from camera_trap_al.photo_folders import FolderScan
+from camera_trap_al.photos.catalogue import Catalogue
+from camera_trap_al.photos.folders import FolderScan
 from camera_trap_al.pools import IndexArray, Role
 from camera_trap_al.predictions import PREDICTIONS_FILE, Predictions, write_predictions
 from camera_trap_al.query import Answer, Query
-from camera_trap_al.run_store import RunStore
+from camera_trap_al.run_store import RunStore, query_table
+from camera_trap_al.run_store.artefact import Artefact
 
 COMMITS = 5
 LONG_AGO = "2025-01-03T18:01:53+00:00"

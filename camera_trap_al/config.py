@@ -14,8 +14,8 @@ from camera_trap_al.active_learning_methods import STRATEGIES
 from camera_trap_al.active_learning_methods.base import QueryStrategy
 from camera_trap_al.estimators import CLASS_WEIGHTS, CLASSIFIERS, can_weigh, new_estimator
 from camera_trap_al.exceptions import ConfigError
-from camera_trap_al.image_cache import CACHE_MODES
-from camera_trap_al.photo_folders import RUN_DATABASE
+from camera_trap_al.photos.folders import RUN_DATABASE
+from camera_trap_al.photos.image_cache import CACHE_MODES
 from camera_trap_al.query import LabelSourceLike
 from camera_trap_al.rules import (
     a_class_name,

@@ -18,7 +18,7 @@ from camera_trap_al.deep_learning.device import choose_device, describe_device, 
 from camera_trap_al.deep_learning.networks import check_architecture, torchvision_weights_file
 from camera_trap_al.exceptions import CameraTrapALError
 from camera_trap_al.files import size_told, written_aside
-from camera_trap_al.images import IMAGE_BYTES
+from camera_trap_al.photos.images import IMAGE_BYTES
 
 __all__ = ["Finding", "examine"]
 

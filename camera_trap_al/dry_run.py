@@ -10,17 +10,17 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from camera_trap_al import run_writer
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.deep_learning.network_problems import find_network_problems
-from camera_trap_al.export_problems import find_export_problems
+from camera_trap_al.export.problems import find_export_problems
 from camera_trap_al.labelling.dialogue import say
 from camera_trap_al.logs import run_logging
 from camera_trap_al.main_scripts import run_active_learning
-from camera_trap_al.photo_folders import RUN_DATABASE
-from camera_trap_al.run_folder import faults_told
-from camera_trap_al.run_rebuild import open_run
+from camera_trap_al.photos.folders import RUN_DATABASE
+from camera_trap_al.run_store import writer
+from camera_trap_al.run_store.rebuild import open_run
+from camera_trap_al.run_store.run_folder import faults_told
 from camera_trap_al.start_screen import start_screen
 
 __all__ = ["show_costs"]
@@ -57,7 +57,7 @@ def _with_folder(config: RunConfig) -> Iterator[RunConfig]:
     beside = next(folder for folder in config.run_dir.parents if folder.is_dir())
     with tempfile.TemporaryDirectory(prefix="camera_trap_al_", dir=beside) as folder:
         if config.use_checkpoints and (config.run_dir / RUN_DATABASE).exists():
-            run_writer.check_free(config.run_dir)
+            writer.check_free(config.run_dir)
             _copy(config.run_dir, Path(folder))
         yield replace(config, output_dir=Path(folder), rebuild=False)
 

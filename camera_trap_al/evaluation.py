@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.metrics import precision_recall_fscore_support
 
-from camera_trap_al.bootstrap import Interval, bootstrap_intervals
-from camera_trap_al.calibration import Calibration, mean_log_loss
 from camera_trap_al.exceptions import ConfigError, DataError
 from camera_trap_al.files import make_folder, written_aside
 from camera_trap_al.pools import FloatArray, IndexArray
 from camera_trap_al.predictions import Predictions, write_misclassified
+from camera_trap_al.statistics.bootstrap import Interval, bootstrap_intervals
+from camera_trap_al.statistics.calibration import Calibration, mean_log_loss
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

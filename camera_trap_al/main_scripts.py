@@ -14,7 +14,7 @@ from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.network_graph import PhotoNetwork, network_graph
 from camera_trap_al.deep_learning.network_problems import find_network_problems
 from camera_trap_al.exceptions import ConfigError
-from camera_trap_al.export_problems import find_export_problems
+from camera_trap_al.export.problems import find_export_problems
 from camera_trap_al.labelling.dialogue import say, told_at_interrupt
 from camera_trap_al.labelling.sources import Reading, label_source_for
 from camera_trap_al.logs import run_logging, timed
@@ -23,10 +23,10 @@ from camera_trap_al.predictions import PREDICTIONS_FILE
 from camera_trap_al.publishing import publish, publish_pool
 from camera_trap_al.query import Answer, LabelSource, LabelSourceLike, Query
 from camera_trap_al.round_figures import audit_of, why_stop
-from camera_trap_al.run_folder import faults_told
-from camera_trap_al.run_rebuild import open_run
 from camera_trap_al.run_result import RunResult
 from camera_trap_al.run_store import RunStore
+from camera_trap_al.run_store.rebuild import open_run
+from camera_trap_al.run_store.run_folder import faults_told
 from camera_trap_al.start_screen import start_screen
 
 __all__ = ["RunResult", "run_active_learning"]

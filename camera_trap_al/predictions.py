@@ -12,7 +12,7 @@ import numpy as np
 from camera_trap_al.files import plain_cell
 from camera_trap_al.interchange.timelapse import split_path
 from camera_trap_al.pools import FloatArray, IndexArray
-from camera_trap_al.sequence_predictions import SEQUENCE_COLUMNS, SequencePredictions
+from camera_trap_al.statistics.sequence_predictions import SEQUENCE_COLUMNS, SequencePredictions
 
 __all__ = [
     "COLUMNS",

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
-from camera_trap_al.audit import FEWEST_FOR_INTERVAL, Audit, wilson_interval
-from camera_trap_al.bootstrap import Interval
-from camera_trap_al.forecast import Forecast
+from camera_trap_al.statistics.audit import FEWEST_FOR_INTERVAL, Audit, wilson_interval
+from camera_trap_al.statistics.bootstrap import Interval
+from camera_trap_al.statistics.forecast import Forecast
 
 __all__ = ["LABELS_AHEAD", "Progress", "agreement_between"]
 

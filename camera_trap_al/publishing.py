@@ -9,24 +9,24 @@ from typing import Any
 import numpy as np
 
 from camera_trap_al import __version__
-from camera_trap_al.artefact import Artefact
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.network_graph import PhotoNetwork, keep_network_graph
 from camera_trap_al.exceptions import DataError, RunFileError
 from camera_trap_al.export import export_model
 from camera_trap_al.files import digest, left_if_open
-from camera_trap_al.images import PADDING
 from camera_trap_al.interchange.megadetector import ANIMAL
 from camera_trap_al.interchange.other_boxes import OtherBox, OtherBoxes
 from camera_trap_al.interchange.recognitions import write_recognitions
+from camera_trap_al.photos.images import PADDING
 from camera_trap_al.pools import IndexArray
 from camera_trap_al.predictions import PREDICTIONS_FILE, RECOGNITIONS_FILE, Predictions, write_predictions
 from camera_trap_al.progress import Progress
 from camera_trap_al.round_figures import labels_per_class, take_stock
-from camera_trap_al.run_folder import results_folder
 from camera_trap_al.run_report import write_report
 from camera_trap_al.run_store import RunStore
+from camera_trap_al.run_store.artefact import Artefact
+from camera_trap_al.run_store.run_folder import results_folder
 
 __all__ = ["publish", "publish_pool"]
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from camera_trap_al.audit import Audit, judge_audit
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.evaluation import EvaluationReport
 from camera_trap_al.files import make_folder, written_aside
-from camera_trap_al.forecast import Forecast, forecast
 from camera_trap_al.progress import LABELS_AHEAD, Progress, agreement_between
-from camera_trap_al.run_folder import results_folder
 from camera_trap_al.run_store import RunStore
+from camera_trap_al.run_store.run_folder import results_folder
+from camera_trap_al.statistics.audit import Audit, judge_audit
+from camera_trap_al.statistics.forecast import Forecast, forecast
 
 __all__ = ["audit_of", "labels_per_class", "take_stock", "why_stop"]
 

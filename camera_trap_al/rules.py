@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from camera_trap_al.photo_folders import RESERVED_CLASS_NAMES
+from camera_trap_al.photos.folders import RESERVED_CLASS_NAMES
 
 __all__ = [
     "LABEL_SOURCE_WORDS",

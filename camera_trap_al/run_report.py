@@ -15,14 +15,14 @@ from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningE
 from camera_trap_al.evaluation import EvaluationReport
 from camera_trap_al.exceptions import RunFileError
 from camera_trap_al.files import left_if_open, written_aside
-from camera_trap_al.out_of_fold import out_of_fold_probabilities, split_if_few
 from camera_trap_al.pools import IndexArray, Role
 from camera_trap_al.predictions import Predictions
 from camera_trap_al.progress import Progress
-from camera_trap_al.query_table import AskedPhoto
 from camera_trap_al.report import EmbeddingMap, PhotoCard, ReportData, doubts, map_embeddings, render, suspects
-from camera_trap_al.run_folder import results_folder
 from camera_trap_al.run_store import RunStore
+from camera_trap_al.run_store.query_table import AskedPhoto
+from camera_trap_al.run_store.run_folder import results_folder
+from camera_trap_al.statistics.out_of_fold import out_of_fold_probabilities, split_if_few
 
 __all__ = ["REPORT_FILE", "gather", "write_report"]
 

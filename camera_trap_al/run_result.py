@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from camera_trap_al.audit import Audit
+from camera_trap_al.statistics.audit import Audit
 
 __all__ = ["RunResult"]
 

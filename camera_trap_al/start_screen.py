@@ -11,7 +11,7 @@ from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningE
 from camera_trap_al.deep_learning.device import describe_device
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.files import size_told
-from camera_trap_al.images import IMAGE_BYTES
+from camera_trap_al.photos.images import IMAGE_BYTES
 from camera_trap_al.pools import UNLABELLED, Role
 
 __all__ = ["start_screen", "synchronised_by"]

@@ -18,7 +18,7 @@ from pathlib import Path
 from camera_trap_al import RunResult, run_active_learning
 from camera_trap_al.exceptions import CameraTrapALError
 from camera_trap_al.interchange.timelapse_template import write_template
-from camera_trap_al.photo_folders import scan_folder
+from camera_trap_al.photos.folders import scan_folder
 
 # ---- Settings: change what is right of the = signs. Keep the quotes, and the r in front of a folder. -----------------
 

@@ -33,7 +33,7 @@ from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningE
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder, ShuffledBatchSampler
 from camera_trap_al.deep_learning.embedder import Embedder
 from camera_trap_al.deep_learning.precision import Precision
-from camera_trap_al.images import ImageArray
+from camera_trap_al.photos.images import ImageArray
 from camera_trap_al.pools import FloatArray, IndexArray
 from camera_trap_al.predictions import write_predictions
 from camera_trap_al.query import Answer, Query

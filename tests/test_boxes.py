@@ -15,12 +15,12 @@ from expert_by_name import Expert, tiny_run
 from PIL import Image
 
 from camera_trap_al import RunResult, predict
-from camera_trap_al.catalogue import PhotoBoxes, new_catalogue
 from camera_trap_al.exceptions import ConfigError, DataError
 from camera_trap_al.interchange.megadetector import read_detections
-from camera_trap_al.photo_folders import scan_data_folders
+from camera_trap_al.photos.catalogue import PhotoBoxes, new_catalogue
+from camera_trap_al.photos.folders import scan_data_folders
 from camera_trap_al.pools import Role
-from camera_trap_al.run_boxes import find_boxes
+from camera_trap_al.preparation.boxes import find_boxes
 
 pytestmark = pytest.mark.usefixtures("sixteen_pixels")
 COLOURS = {"deer": (250, 20, 20), "frog": (20, 250, 20)}

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from camera_trap_al import image_cache, run_active_learning
+from camera_trap_al import run_active_learning
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
+from camera_trap_al.photos import image_cache
 from camera_trap_al.query import Answer
 
 pytestmark = pytest.mark.usefixtures("sixteen_pixels")

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 import camera_trap_al
-from camera_trap_al import evaluation, exceptions, image_cache, images, publishing, run_report
+from camera_trap_al import evaluation, exceptions, publishing, run_report
 from camera_trap_al.deep_learning import embedding_parts, network_file, networks, pixel_statistics
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
@@ -31,7 +31,8 @@ from camera_trap_al.exceptions import (
     RunFileError,
 )
 from camera_trap_al.main_scripts import run_active_learning
-from camera_trap_al.pixel_store import PixelStore
+from camera_trap_al.photos import image_cache, images
+from camera_trap_al.photos.pixel_store import PixelStore
 from camera_trap_al.run_store import RunStore
 
 pytestmark = pytest.mark.usefixtures("sixteen_pixels", "in_little_time")

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from camera_trap_al.audit import judge_audit
 from camera_trap_al.evaluation import evaluate
 from camera_trap_al.interchange.timelapse import SELECTOR_COLUMNS
-from camera_trap_al.label_archive import LABEL_COLUMNS
 from camera_trap_al.predictions import COLUMNS
 from camera_trap_al.query import Answer, Query, check_answer
-from camera_trap_al.run_format import FORMAT, SCHEMA
-from camera_trap_al.sequence_predictions import SEQUENCE_COLUMNS
+from camera_trap_al.run_store.label_archive import LABEL_COLUMNS
+from camera_trap_al.run_store.schema import FORMAT, SCHEMA
+from camera_trap_al.statistics.audit import judge_audit
+from camera_trap_al.statistics.sequence_predictions import SEQUENCE_COLUMNS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

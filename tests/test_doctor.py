@@ -8,7 +8,7 @@ import torch
 
 from camera_trap_al import cli, doctor
 from camera_trap_al.doctor import Finding, examine
-from camera_trap_al.images import IMAGE_BYTES
+from camera_trap_al.photos.images import IMAGE_BYTES
 
 
 def found(folder: Path, arch_name: str = "resnet18") -> dict[str, Finding]:

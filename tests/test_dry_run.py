@@ -12,7 +12,8 @@ import pytest
 from expert_by_name import tiny_run, tiny_settings
 from PIL import Image
 
-from camera_trap_al import cli, cli_run
+from camera_trap_al import cli
+from camera_trap_al.cli import run as cli_run
 from camera_trap_al.dry_run import show_costs
 from camera_trap_al.exceptions import CheckpointError, ConfigError
 
@@ -69,7 +70,7 @@ def test_a_run_that_is_there_stays_as_it_is(photos: Path, tmp_path: Path, capsys
 def test_a_run_that_another_program_works_on_is_left_alone(photos: Path, tmp_path: Path) -> None:
     tiny_run(photos, tmp_path / "run", stop_after=1)
     program = (
-        "import sys; from camera_trap_al.config import RunConfig; from camera_trap_al.run_store import RunStore\n"
+        "import sys; from camera_trap_al.config import RunConfig; from camera_trap_al.run_store.store import RunStore\n"
         "with RunStore.open(RunConfig(output_dir=sys.argv[1])): print('open', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(

@@ -12,7 +12,7 @@ import pytest
 from camera_trap_al import run_active_learning
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
-from camera_trap_al.run_format import FORMAT
+from camera_trap_al.run_store.schema import FORMAT
 
 pytestmark = pytest.mark.usefixtures("sixteen_pixels")
 

@@ -23,13 +23,14 @@ import torch
 import torchvision
 from PIL import Image
 
-from camera_trap_al import RunResult, image_cache, run_active_learning
+from camera_trap_al import RunResult, run_active_learning
 from camera_trap_al.active_learning_methods import STRATEGIES
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning import pixel_statistics
 from camera_trap_al.exceptions import CheckpointError, ConfigError, DataError, LabelFileError
-from camera_trap_al.images import read_photo
 from camera_trap_al.model_description import ModelDescription
+from camera_trap_al.photos import image_cache
+from camera_trap_al.photos.images import read_photo
 from camera_trap_al.query import Answer, Query
 from camera_trap_al.run_store import RunStore
 
@@ -685,7 +686,7 @@ def mortal(*args, **kwargs):
         os.kill(os.getpid(), signal.SIGKILL)
     return original(*args, **kwargs)
 setattr(owner, name, mortal)
-from camera_trap_al import image_cache
+from camera_trap_al.photos import image_cache
 from camera_trap_al.deep_learning import embedding_parts, pixel_statistics
 image_cache.CHUNK, embedding_parts.PART_SIZE, pixel_statistics.ENOUGH_PHOTOS = 4, 4, 10
 from camera_trap_al.labelling import KnownLabels
@@ -693,7 +694,10 @@ from camera_trap_al.main_scripts import run_active_learning
 run_active_learning(**json.loads(sys.argv[1]), label_source=KnownLabels.from_csv(sys.argv[3]))
 print("ENDED")
 """
-CACHE, PARTS = "camera_trap_al.pixel_store:PixelStore", "camera_trap_al.deep_learning.embedding_parts:EmbeddingParts"
+CACHE, PARTS = (
+    "camera_trap_al.photos.pixel_store:PixelStore",
+    "camera_trap_al.deep_learning.embedding_parts:EmbeddingParts",
+)
 NETWORK = "camera_trap_al.deep_learning.training:Training"
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from camera_trap_al.predictions import Predictions, write_predictions
-from camera_trap_al.sequence_predictions import SequencePredictions
+from camera_trap_al.statistics.sequence_predictions import SequencePredictions
 
 CLASSES = ("deer", "fox", "boar")
 PROBABILITIES = np.array([[0.7, 0.1, 0.2], [0.25, 0.5, 0.25], [0.0, 0.0, 1.0]], np.float32)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from camera_trap_al.forecast import Forecast, LearningCurve
 from camera_trap_al.progress import Progress, agreement_between
+from camera_trap_al.statistics.forecast import Forecast, LearningCurve
 
 
 def progress(**changes):

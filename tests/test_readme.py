@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 import camera_trap_al
-from camera_trap_al import run_active_learning, settings_table
+from camera_trap_al import run_active_learning
 from camera_trap_al.active_learning_methods import STRATEGIES
 from camera_trap_al.active_learning_methods.table import DEFAULT, make_table
-from camera_trap_al.cli import _parser
+from camera_trap_al.cli import settings_table
+from camera_trap_al.cli.commands import _parser
 from camera_trap_al.config import RunConfig
 
 README = Path(__file__).parents[1] / "README.md"

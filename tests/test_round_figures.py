@@ -13,15 +13,15 @@ from PIL import Image
 from sklearn.metrics import cohen_kappa_score
 
 from camera_trap_al import run_active_learning
-from camera_trap_al.audit import Audit, wilson_interval
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.pools import Role
 from camera_trap_al.query import Answer
 from camera_trap_al.round_figures import why_stop
-from camera_trap_al.run_rebuild import rebuild
 from camera_trap_al.run_store import RunStore
+from camera_trap_al.run_store.rebuild import rebuild
+from camera_trap_al.statistics.audit import Audit, wilson_interval
 
 pytestmark = pytest.mark.usefixtures("sixteen_pixels")
 HUES = {"deer": 0, "frog": 1, "jay": 2}

@@ -18,7 +18,7 @@ import torch
 from camera_trap_al import run_active_learning
 from camera_trap_al.config import RunConfig
 from camera_trap_al.exceptions import CheckpointError
-from camera_trap_al.photo_folders import scan_data_folders
+from camera_trap_al.photos.folders import scan_data_folders
 from camera_trap_al.pools import Role
 from camera_trap_al.run_store import RunStore
 

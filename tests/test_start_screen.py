@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from camera_trap_al import image_cache
 from camera_trap_al import start_screen as module
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning import pixel_statistics
 from camera_trap_al.deep_learning.active_learning_manager import ActiveLearningEnvironment
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
-from camera_trap_al.images import read_photo
+from camera_trap_al.photos import image_cache
+from camera_trap_al.photos.images import read_photo
 from camera_trap_al.query import Answer
 from camera_trap_al.run_store import RunStore
 from camera_trap_al.start_screen import start_screen, synchronised_by

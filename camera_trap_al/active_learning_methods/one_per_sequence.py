@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from camera_trap_al.active_learning_methods.base import PoolView, QueryStrategy
 from camera_trap_al.exceptions import ConfigError
+from camera_trap_al.photos.sequences import one_each
 from camera_trap_al.pools import IndexArray
-from camera_trap_al.sequences import one_each
 
 __all__ = ["choose_one_per_sequence"]
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from camera_trap_al.active_learning_methods.base import PoolView
-from camera_trap_al.artefact import Artefact
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.calibrated_classifier import CalibratedClassifier
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
@@ -31,12 +30,13 @@ from camera_trap_al.evaluation import EvaluationReport, evaluate
 from camera_trap_al.exceptions import DataError
 from camera_trap_al.files import digest
 from camera_trap_al.logs import stage
-from camera_trap_al.photo_folders import FolderScan
+from camera_trap_al.photos.folders import FolderScan
 from camera_trap_al.pools import FloatArray, IndexArray, Pools, Role
 from camera_trap_al.predictions import Predictions
+from camera_trap_al.preparation.validation_split import n_shared_sequences
 from camera_trap_al.query import Answer, Query
 from camera_trap_al.run_store import RunStore
-from camera_trap_al.validation_split import n_shared_sequences
+from camera_trap_al.run_store.artefact import Artefact
 
 __all__ = ["ActiveLearningEnvironment"]
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from camera_trap_al.deep_learning.transforms import CROP_SIZE
-from camera_trap_al.images import IMAGE_SIZE, ImageArray
+from camera_trap_al.photos.images import IMAGE_SIZE, ImageArray
 from camera_trap_al.pools import IndexArray
 
 __all__ = ["Augmentation"]

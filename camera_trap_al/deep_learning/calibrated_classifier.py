@@ -7,18 +7,23 @@ from typing import Any, Self
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from camera_trap_al.calibration import Calibration, Source, calibrate, fit_temperature, with_temperature
 from camera_trap_al.classifier import EmbeddingClassifier
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.embedding_table import EmbeddingTable
 from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
 from camera_trap_al.files import digest
-from camera_trap_al.out_of_fold import calibrate_out_of_fold, out_of_fold_probabilities, split_if_few, stand_in
 from camera_trap_al.pools import FloatArray, IndexArray, Role
 from camera_trap_al.predictions import Predictions
-from camera_trap_al.sequence_predictions import SequenceSums, calibrate_sequences
-from camera_trap_al.thresholds import Thresholds, find_thresholds
+from camera_trap_al.statistics.calibration import Calibration, Source, calibrate, fit_temperature, with_temperature
+from camera_trap_al.statistics.out_of_fold import (
+    calibrate_out_of_fold,
+    out_of_fold_probabilities,
+    split_if_few,
+    stand_in,
+)
+from camera_trap_al.statistics.sequence_predictions import SequenceSums, calibrate_sequences
+from camera_trap_al.statistics.thresholds import Thresholds, find_thresholds
 
 __all__ = ["CalibratedClassifier"]
 

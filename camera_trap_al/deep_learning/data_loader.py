@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from camera_trap_al.catalogue import Catalogue, groups_of, new_catalogue
 from camera_trap_al.deep_learning.transforms import squeeze
 from camera_trap_al.exceptions import DataError
-from camera_trap_al.image_cache import ImageCache, open_pixel_store
 from camera_trap_al.parallel import decoding_threads
-from camera_trap_al.photo_folders import scan_data_folders
+from camera_trap_al.photos.catalogue import Catalogue, groups_of, new_catalogue
+from camera_trap_al.photos.folders import scan_data_folders
+from camera_trap_al.photos.image_cache import ImageCache, open_pixel_store
 from camera_trap_al.pools import IndexArray, Pools
 
 __all__ = ["BalancedBatchSampler", "ExtendedImageFolder", "ShuffledBatchSampler", "batch_sampler", "times_before"]

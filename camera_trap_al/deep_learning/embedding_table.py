@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from camera_trap_al.artefact import Artefact
 from camera_trap_al.files import digest, explained, read_arrays
 from camera_trap_al.pools import FloatArray, IndexArray
 from camera_trap_al.run_store import RunStore
+from camera_trap_al.run_store.artefact import Artefact
 
 __all__ = ["EmbeddingTable"]
 

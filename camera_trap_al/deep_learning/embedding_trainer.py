@@ -34,7 +34,7 @@ from camera_trap_al.deep_learning.precision import (
 from camera_trap_al.deep_learning.training import EpochSummary, Training
 from camera_trap_al.deep_learning.transforms import Normalisation, crop_centre
 from camera_trap_al.exceptions import DataError
-from camera_trap_al.images import ImageArray
+from camera_trap_al.photos.images import ImageArray
 from camera_trap_al.pools import UNLABELLED, FloatArray, IndexArray
 
 __all__ = ["EmbeddingTrainer"]

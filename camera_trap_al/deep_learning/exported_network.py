@@ -14,8 +14,8 @@ from camera_trap_al.deep_learning.networks import EmbeddingNet
 from camera_trap_al.deep_learning.precision import full_precision
 from camera_trap_al.deep_learning.transforms import Normalisation, crop_centre
 from camera_trap_al.exceptions import reason_of
-from camera_trap_al.images import ImageArray
 from camera_trap_al.model_description import PIXEL_MEAN_FILE, PIXEL_STD_FILE, WEIGHTS_FILE, ModelDescription, unusable
+from camera_trap_al.photos.images import ImageArray
 from camera_trap_al.pools import FloatArray
 
 __all__ = ["load_exported_network"]

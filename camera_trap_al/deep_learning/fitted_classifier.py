@@ -7,13 +7,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from camera_trap_al.artefact import Artefact
 from camera_trap_al.classifier import EmbeddingClassifier, EmbeddingScaler
 from camera_trap_al.config import RunConfig
 from camera_trap_al.exceptions import CheckpointError
 from camera_trap_al.files import read_arrays
 from camera_trap_al.pools import FloatArray, IndexArray
 from camera_trap_al.run_store import RunStore
+from camera_trap_al.run_store.artefact import Artefact
 
 __all__ = ["CLASSIFIER_FILE", "FittedClassifier"]
 

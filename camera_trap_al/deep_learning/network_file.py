@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from camera_trap_al.artefact import Artefact
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.networks import EmbeddingNet, SoftmaxNet
 from camera_trap_al.files import explained
 from camera_trap_al.run_store import RunStore
+from camera_trap_al.run_store.artefact import Artefact
 
 __all__ = ["NETWORK_FILE", "load_network", "network_artefact", "network_as_dict", "read_network", "write_network"]
 

@@ -12,15 +12,15 @@ import torchvision
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from camera_trap_al.artefact import Artefact
 from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.networks import EmbeddingNet, SoftmaxNet
 from camera_trap_al.deep_learning.transforms import CROP_SIZE, MARGIN
 from camera_trap_al.exceptions import ConfigError, reason_of
 from camera_trap_al.files import explained
-from camera_trap_al.images import IMAGE_SIZE
 from camera_trap_al.logs import only_warnings_of, stage
+from camera_trap_al.photos.images import IMAGE_SIZE
 from camera_trap_al.run_store import RunStore
+from camera_trap_al.run_store.artefact import Artefact
 
 __all__ = ["GRAPH_FILE", "IR_VERSION", "OPSET", "PhotoNetwork", "keep_network_graph", "network_graph"]
 

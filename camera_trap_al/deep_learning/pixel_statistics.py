@@ -13,9 +13,9 @@ from camera_trap_al.deep_learning.embedder import Embedder
 from camera_trap_al.deep_learning.photo_reader import PhotoReader
 from camera_trap_al.deep_learning.transforms import channel_statistics
 from camera_trap_al.files import digest
-from camera_trap_al.image_cache import ImageCache
 from camera_trap_al.logs import stage
 from camera_trap_al.parallel import mapped_ahead
+from camera_trap_al.photos.image_cache import ImageCache
 from camera_trap_al.pools import FloatArray, IndexArray
 from camera_trap_al.run_store import RunStore
 

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from camera_trap_al.active_learning_methods.base import PoolView, ScoreSampling
 from camera_trap_al.active_learning_methods.one_per_sequence import choose_one_per_sequence
-from camera_trap_al.audit import audit_photos_of_round
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
+from camera_trap_al.photos.sequences import one_each
 from camera_trap_al.pools import UNLABELLED, IndexArray, Role
 from camera_trap_al.query import Reasons
 from camera_trap_al.run_store import RunStore
-from camera_trap_al.sequences import one_each
+from camera_trap_al.statistics.audit import audit_photos_of_round
 
 __all__ = ["Questions"]
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from camera_trap_al.catalogue import Catalogue
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.exceptions import DataError
 from camera_trap_al.labelling.class_names import ClassNames
@@ -16,14 +15,15 @@ from camera_trap_al.labelling.initial import (
     read_initial_labels,
 )
 from camera_trap_al.logs import stage
-from camera_trap_al.photo_folders import FolderScan, scan_data_folders, scan_folder
+from camera_trap_al.photos.catalogue import Catalogue
+from camera_trap_al.photos.folders import FolderScan, scan_data_folders, scan_folder
 from camera_trap_al.pools import UNLABELLED, Role
+from camera_trap_al.preparation.audit import reserve_audit
+from camera_trap_al.preparation.boxes import with_boxes
+from camera_trap_al.preparation.sequences import with_sequences
+from camera_trap_al.preparation.validation_split import hold_out_for_validation, warn_of_shared_sequences
 from camera_trap_al.query import Answer
-from camera_trap_al.run_audit import reserve_audit
-from camera_trap_al.run_boxes import with_boxes
-from camera_trap_al.run_sequences import with_sequences
 from camera_trap_al.run_store import RunStore
-from camera_trap_al.validation_split import hold_out_for_validation, warn_of_shared_sequences
 
 __all__ = ["register_photos", "take_answer"]
 

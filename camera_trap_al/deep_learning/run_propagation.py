@@ -9,10 +9,10 @@ from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder, times_before
 from camera_trap_al.deep_learning.embedding_table import EmbeddingTable
 from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
-from camera_trap_al.place_table import store_propagated
 from camera_trap_al.pools import UNLABELLED, FloatArray, IndexArray, empty_where_unused
-from camera_trap_al.propagation import mates_of, propagate_labels, sequence_lengths
 from camera_trap_al.run_store import RunStore
+from camera_trap_al.run_store.place_table import store_propagated
+from camera_trap_al.statistics.propagation import mates_of, propagate_labels, sequence_lengths
 
 __all__ = ["RunPropagation"]
 

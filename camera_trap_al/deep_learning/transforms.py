@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from camera_trap_al.exceptions import DataError
-from camera_trap_al.images import IMAGE_SIZE, ImageArray
+from camera_trap_al.photos.images import IMAGE_SIZE, ImageArray
 
 __all__ = ["CROP_SIZE", "MARGIN", "Normalisation", "channel_statistics", "crop_centre", "squeeze"]
 

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from camera_trap_al.exceptions import DataError
-from camera_trap_al.images import ImageArray, Squeeze, read_crops, read_photo
 from camera_trap_al.inference.networks import Network
 from camera_trap_al.inference.photos import PhotoToClassify
 from camera_trap_al.model_description import unusable
 from camera_trap_al.parallel import mapped_ahead
+from camera_trap_al.photos.images import ImageArray, Squeeze, read_crops, read_photo
 from camera_trap_al.predictions import Predictions
 
 __all__ = ["Classification", "ModelAnswer", "squeeze_of_training"]
@@ -30,7 +30,7 @@ def squeeze_of_training() -> Squeeze:
     try:
         from camera_trap_al.deep_learning.transforms import squeeze
     except ImportError:
-        from camera_trap_al.images import squeeze
+        from camera_trap_al.photos.images import squeeze
     return squeeze
 
 

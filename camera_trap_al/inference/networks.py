@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from camera_trap_al.exceptions import CheckpointError, ConfigError
-from camera_trap_al.images import ImageArray
 from camera_trap_al.model_description import (
     CLASSIFIER_FILE,
     DESCRIPTION_FILE,
@@ -18,6 +17,7 @@ from camera_trap_al.model_description import (
     ModelDescription,
     unusable,
 )
+from camera_trap_al.photos.images import ImageArray
 from camera_trap_al.pools import FloatArray
 
 __all__ = ["Network", "onnxruntime_network", "torch_network"]
@@ -76,7 +76,7 @@ def torch_network(folder: Path, description: ModelDescription, device: str | Non
 
     Any `device` of torch can be used.
     """
-    from camera_trap_al.calibration import with_temperature
+    from camera_trap_al.statistics.calibration import with_temperature
 
     try:
         from camera_trap_al.deep_learning.exported_network import load_exported_network

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from camera_trap_al.exceptions import ConfigError, DataError
-from camera_trap_al.images import Box
 from camera_trap_al.interchange.megadetector import Detection, DetectionFile, choose_detections
 from camera_trap_al.interchange.megadetector_paths import MatchedDetections, match_detections
-from camera_trap_al.photo_folders import NOT_TEXT, PHOTO_SUFFIXES, is_text, scan_folder
+from camera_trap_al.photos.folders import NOT_TEXT, PHOTO_SUFFIXES, is_text, scan_folder
+from camera_trap_al.photos.images import Box
 from camera_trap_al.rules import answers_yes
 
 __all__ = ["Images", "PhotoSet", "PhotoToClassify", "common_folder", "find_photos", "was_there", "with_detections"]

@@ -30,8 +30,8 @@ from camera_trap_al.interchange.megadetector import DetectionFile, read_detectio
 from camera_trap_al.logs import run_logging, stage
 from camera_trap_al.model_description import ModelDescription
 from camera_trap_al.parallel import decoding_threads
-from camera_trap_al.sequence_predictions import SequencePredictions
-from camera_trap_al.thresholds import Thresholds
+from camera_trap_al.statistics.sequence_predictions import SequencePredictions
+from camera_trap_al.statistics.thresholds import Thresholds
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,12 +15,12 @@ from camera_trap_al.inference.settings import PredictionSettings
 from camera_trap_al.logs import stage
 from camera_trap_al.model_description import DESCRIPTION_FILE, ModelDescription, unusable
 from camera_trap_al.parallel import decoding_threads
-from camera_trap_al.photo_times import read_times
+from camera_trap_al.photos.sequences import ENOUGH_KNOWN, group_sequences, site_of, tell_their_sequence
+from camera_trap_al.photos.times import read_times
 from camera_trap_al.pools import FloatArray, IndexArray
 from camera_trap_al.predictions import Predictions
 from camera_trap_al.rules import a_pattern
-from camera_trap_al.sequence_predictions import SequencePredictions, SequenceSums
-from camera_trap_al.sequences import ENOUGH_KNOWN, group_sequences, site_of, tell_their_sequence
+from camera_trap_al.statistics.sequence_predictions import SequencePredictions, SequenceSums
 
 __all__ = ["SequenceRule", "find_sequences", "judge_sequences", "spread_out"]
 

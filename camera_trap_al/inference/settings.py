@@ -10,7 +10,7 @@ from camera_trap_al.exceptions import ConfigError
 from camera_trap_al.inference.results import RESULTS_FILE
 from camera_trap_al.inference.tables import OUTPUT_FILES
 from camera_trap_al.model_description import DESCRIPTION_FILE, ModelDescription
-from camera_trap_al.photo_folders import RUN_DATABASE
+from camera_trap_al.photos.folders import RUN_DATABASE
 from camera_trap_al.rules import (
     a_file,
     a_pattern,

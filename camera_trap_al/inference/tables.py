@@ -13,8 +13,8 @@ from camera_trap_al.inference.photos import PhotoSet
 from camera_trap_al.interchange.megadetector import SkippedDetection
 from camera_trap_al.interchange.timelapse import split_path
 from camera_trap_al.predictions import COLUMNS, PREDICTIONS_FILE, RECOGNITIONS_FILE, prediction_lines, write_table
-from camera_trap_al.sequence_predictions import SEQUENCE_COLUMNS, SequencePredictions
-from camera_trap_al.thresholds import Thresholds
+from camera_trap_al.statistics.sequence_predictions import SEQUENCE_COLUMNS, SequencePredictions
+from camera_trap_al.statistics.thresholds import Thresholds
 
 if TYPE_CHECKING:
     import pandas as pd

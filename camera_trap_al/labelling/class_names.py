@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
 from camera_trap_al.exceptions import ConfigError
-from camera_trap_al.photo_folders import RESERVED_CLASS_NAMES
+from camera_trap_al.photos.folders import RESERVED_CLASS_NAMES
 from camera_trap_al.query import SKIP, UNUSABLE, plain_form
 
 __all__ = ["ClassNames"]

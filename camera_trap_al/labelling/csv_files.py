@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from camera_trap_al.exceptions import LabelFault, LabelFileError
 from camera_trap_al.interchange.timelapse import CORRECT, join_path
-from camera_trap_al.photo_folders import PHOTO_SUFFIXES
+from camera_trap_al.photos.folders import PHOTO_SUFFIXES
 
 __all__ = ["LABEL_COLUMN", "LabelEntry", "LabelTable", "read_file_content", "read_label_file", "read_table"]
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from camera_trap_al.exceptions import LabelFault, LabelFileError
 from camera_trap_al.files import from_plain_cell
 from camera_trap_al.interchange.timelapse_data import read_data_file
-from camera_trap_al.label_archive import LABEL_COLUMNS
 from camera_trap_al.labelling.class_names import ClassNames
 from camera_trap_al.labelling.csv_files import (
     LabelEntry,
@@ -20,6 +19,7 @@ from camera_trap_al.labelling.csv_files import (
 from camera_trap_al.labelling.matching import entries_by_photo, judge
 from camera_trap_al.pools import Role
 from camera_trap_al.query import SKIP, UNUSABLE
+from camera_trap_al.run_store.label_archive import LABEL_COLUMNS
 
 __all__ = ["InitialLabels", "match_initial_labels", "new_class_names", "read_initial_labels"]
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from camera_trap_al.bootstrap import Interval
 from camera_trap_al.evaluation import EvaluationReport
-from camera_trap_al.forecast import Forecast
 from camera_trap_al.report.embedding_map import EmbeddingMap
+from camera_trap_al.statistics.bootstrap import Interval
+from camera_trap_al.statistics.forecast import Forecast
 
 __all__ = ["PhotoCard", "ReportData", "interval_of"]
 

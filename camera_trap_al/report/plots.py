@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from camera_trap_al.forecast import Forecast
 from camera_trap_al.report.data import interval_of
 from camera_trap_al.report.embedding_map import EmbeddingMap
+from camera_trap_al.statistics.forecast import Forecast
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from camera_trap_al.out_of_fold import OutOfFold
 from camera_trap_al.pools import FloatArray, IndexArray
 from camera_trap_al.predictions import Predictions
+from camera_trap_al.statistics.out_of_fold import OutOfFold
 
 __all__ = ["doubts", "own_confidence", "suspects"]
 

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
-from camera_trap_al import image_cache
 from camera_trap_al.classifier import EmbeddingClassifier
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning import finetuning_gate, pixel_statistics
@@ -22,7 +21,8 @@ from camera_trap_al.deep_learning.embedding_trainer import EmbeddingTrainer
 from camera_trap_al.deep_learning.finetuning_gate import GateVerdict
 from camera_trap_al.estimators import CLASSIFIERS
 from camera_trap_al.exceptions import CheckpointError, ConfigError, DataError, EmptyPoolError
-from camera_trap_al.images import read_photo
+from camera_trap_al.photos import image_cache
+from camera_trap_al.photos.images import read_photo
 from camera_trap_al.publishing import publish
 from camera_trap_al.query import Answer
 from camera_trap_al.run_store import RunStore

@@ -5,15 +5,20 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 
-from camera_trap_al.calibration import Calibration, expected_calibration_error, fit_temperature, with_temperature
-from camera_trap_al.catalogue import Catalogue
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.calibrated_classifier import CalibratedClassifier
 from camera_trap_al.deep_learning.data_loader import ExtendedImageFolder
 from camera_trap_al.deep_learning.embedding_table import EmbeddingTable
 from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
+from camera_trap_al.photos.catalogue import Catalogue
 from camera_trap_al.pools import UNLABELLED, Pools, Role
-from camera_trap_al.sequence_predictions import calibrate_sequences, sequence_probabilities
+from camera_trap_al.statistics.calibration import (
+    Calibration,
+    expected_calibration_error,
+    fit_temperature,
+    with_temperature,
+)
+from camera_trap_al.statistics.sequence_predictions import calibrate_sequences, sequence_probabilities
 
 CLASSES = ("deer", "fox", "wolf")
 N_TRAIN, N_POOL, N_VALIDATION = 60, 400, 300
@@ -174,7 +179,7 @@ def test_sequences_are_calibrated_on_the_photos_that_calibrate_photos(n_validati
 
 def test_labelled_bursts_calibrate_sequences_out_of_fold_if_they_are_enough(monkeypatch):
     assert made(0, in_bursts=True)[0].of_sequences == Calibration(), "15 sequences are too few"
-    monkeypatch.setattr("camera_trap_al.sequence_predictions.FEWEST_SEQUENCES", 10)
+    monkeypatch.setattr("camera_trap_al.statistics.sequence_predictions.FEWEST_SEQUENCES", 10)
     model, table, truth, pools = made(0, in_bursts=True)
     assert (model.of_sequences.source, model.of_sequences.n_photos) == ("out of fold", 15)
     others = pools.unlabelled

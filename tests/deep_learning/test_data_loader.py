@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from camera_trap_al.catalogue import new_catalogue
 from camera_trap_al.deep_learning.data_loader import (
     BalancedBatchSampler,
     ExtendedImageFolder,
@@ -17,7 +16,8 @@ from camera_trap_al.deep_learning.data_loader import (
     batch_sampler,
 )
 from camera_trap_al.exceptions import DataError
-from camera_trap_al.photo_folders import scan_data_folders
+from camera_trap_al.photos.catalogue import new_catalogue
+from camera_trap_al.photos.folders import scan_data_folders
 
 targets_of_rows = st.lists(st.integers(0, 6), min_size=1, max_size=60)
 

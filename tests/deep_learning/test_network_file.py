@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from camera_trap_al.artefact import Artefact
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning.network_file import NETWORK_FILE, network_artefact, read_network, write_network
 from camera_trap_al.run_store import RunStore
+from camera_trap_al.run_store.artefact import Artefact
 
 
 def test_a_written_network_is_what_torch_loads(tmp_path):

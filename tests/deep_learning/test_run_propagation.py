@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from camera_trap_al.catalogue import Catalogue
 from camera_trap_al.classifier import EmbeddingScaler
 from camera_trap_al.config import RunConfig
 from camera_trap_al.deep_learning import run_propagation
@@ -15,6 +14,7 @@ from camera_trap_al.deep_learning.embedding_table import EmbeddingTable
 from camera_trap_al.deep_learning.fitted_classifier import FittedClassifier
 from camera_trap_al.deep_learning.run_propagation import RunPropagation
 from camera_trap_al.exceptions import CheckpointError
+from camera_trap_al.photos.catalogue import Catalogue
 from camera_trap_al.pools import REFUSED, UNLABELLED, FloatArray, IndexArray, Pools, Role
 
 N_BURSTS, LENGTH = 30, 3

@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from camera_trap_al import images
 from camera_trap_al.deep_learning.transforms import Normalisation, channel_statistics, crop_centre, squeeze
 from camera_trap_al.exceptions import DataError
-from camera_trap_al.images import read_photo
+from camera_trap_al.photos import images
+from camera_trap_al.photos.images import read_photo
 
 MEAN, STD = np.array([0.5, 0.4, 0.3]), np.array([0.2, 0.25, 0.3])
 

@@ -17,9 +17,9 @@ import torch
 from camera_trap_al import predict, run_active_learning
 from camera_trap_al.exceptions import CheckpointError, ConfigError
 from camera_trap_al.files import sha256_of
-from camera_trap_al.images import read_photo, squeeze
 from camera_trap_al.inference.networks import onnxruntime_network, torch_network
 from camera_trap_al.model_description import ModelDescription
+from camera_trap_al.photos.images import read_photo, squeeze
 
 SETTINGS = {
     **{"use_pretrained": False, "feat_dim": 8, "seed": 3, "device": "cpu"},

@@ -11,9 +11,9 @@ from camera_trap_al import predict
 from camera_trap_al.exceptions import CheckpointError, ConfigError
 from camera_trap_al.inference.sequences import spread_out
 from camera_trap_al.model_description import DESCRIPTION_FILE
-from camera_trap_al.photo_times import read_times
+from camera_trap_al.photos.times import read_times
 from camera_trap_al.predictions import Predictions
-from camera_trap_al.sequence_predictions import sequence_probabilities
+from camera_trap_al.statistics.sequence_predictions import sequence_probabilities
 
 COLUMNS = ["File", "RelativePath", "Species", "confidence", "second_species", "margin", "decision"]
 OF_SEQUENCES = ["sequence", "sequence_species", "sequence_confidence"]

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from camera_trap_al.config import RunConfig
 from camera_trap_al.labelling import LabelRetriever
-from camera_trap_al.photo_folders import FolderScan
+from camera_trap_al.photos.folders import FolderScan
 from camera_trap_al.pools import Role
 from camera_trap_al.run_store import RunStore
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from camera_trap_al.evaluation import EvaluationReport, evaluate
-from camera_trap_al.forecast import Forecast, LearningCurve
 from camera_trap_al.report import EmbeddingMap, PhotoCard, ReportData
+from camera_trap_al.statistics.forecast import Forecast, LearningCurve
 
 HOSTILE = ("<script>alert(1)</script>", '$x$ & "y"', "_'quoted'", "鹿</title>")
 

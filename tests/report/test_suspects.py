@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from camera_trap_al.out_of_fold import OutOfFold, out_of_fold_probabilities
 from camera_trap_al.predictions import Predictions
 from camera_trap_al.report import doubts, suspects
 from camera_trap_al.report.suspects import own_confidence
+from camera_trap_al.statistics.out_of_fold import OutOfFold, out_of_fold_probabilities
 
 
 def judged(probabilities, is_judged=None):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from camera_trap_al.files import sha256_of
 from camera_trap_al.model_description import MODEL_FILE, ModelDescription
-from camera_trap_al.thresholds import Thresholds
+from camera_trap_al.statistics.thresholds import Thresholds
 
 CLASSES = ("blue", "green", "none", "red")
 # How strongly each colour (red, green, blue, of 0..1) speaks for each class; nothing has a label for "none".
