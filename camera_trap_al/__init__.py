@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from camera_trap_al.inference import predict
     from camera_trap_al.main_scripts import run_active_learning
     from camera_trap_al.run_result import RunResult
-    from camera_trap_al.simulation import simulate
-    from camera_trap_al.simulation_result import SimulationResult
+    from camera_trap_al.simulation import SimulationResult, simulate
 
 __all__ = ["RunResult", "SimulationResult", "__version__", "predict", "run_active_learning", "simulate"]
 
@@ -22,7 +21,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "RunResult": "run_result",
-    "SimulationResult": "simulation_result",
+    "SimulationResult": "simulation",
     "predict": "inference",
     "run_active_learning": "main_scripts",
     "simulate": "simulation",

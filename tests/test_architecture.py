@@ -12,73 +12,41 @@ PACKAGE = Path(__file__).parents[1] / "camera_trap_al"
 LAYERS = [
     {"exceptions", "logs"},
     {"query", "files", "pools", "parallel"},
-    {"images", "interchange", "model_description"},
-    {"pixel_store", "image_cache", "photo_folders", "catalogue", "photo_times", "sequences"},
+    {"interchange", "model_description"},
+    {"photos"},
     {"active_learning_methods", "estimator_arrays", "estimators"},
     {"rules"},
     {"config"},
-    {
-        "artefact",
-        "box_table",
-        "photo_table",
-        "place_table",
-        "query_table",
-        "run_database",
-        "run_folder",
-        "run_format",
-        "run_settings",
-        "run_writer",
-    },
-    {"label_archive"},
     {"run_store"},
-    {"run_rebuild"},
-    {"audit", "bootstrap", "calibration", "forecast", "learning_curves", "out_of_fold", "propagation", "thresholds"},
-    {"sequence_predictions"},
+    {"statistics"},
     {"labelling", "evaluation", "classifier", "predictions", "progress", "run_result"},
-    {"run_audit", "run_boxes", "run_sequences", "validation_split"},
+    {"preparation"},
     {"deep_learning"},
-    {"model_graph"},
-    {"export", "export_problems", "report", "start_screen"},
+    {"export", "report", "start_screen"},
     {"inference", "publishing", "round_figures", "run_report"},
     {"main_scripts"},
-    {"simulation_photos", "simulation_result"},
-    {"demo", "doctor", "dry_run", "settings_file", "simulation"},
-    {"cli", "cli_doctor", "cli_options", "cli_predict", "cli_run", "cli_simulate", "settings_table", "utils"},
+    {"demo", "doctor", "dry_run", "simulation"},
+    {"cli", "utils"},
 ]
 WITHIN = {
-    ("query_table", "photo_table"),
-    ("run_format", "photo_table"),
-    ("run_format", "query_table"),
-    ("image_cache", "pixel_store"),
-    ("catalogue", "photo_folders"),
-    ("audit", "bootstrap"),
-    ("out_of_fold", "calibration"),
-    ("thresholds", "calibration"),
     ("evaluation", "predictions"),
     ("publishing", "round_figures"),
     ("publishing", "run_report"),
-    ("cli", "cli_doctor"),
-    ("cli", "cli_predict"),
-    ("cli", "cli_run"),
-    ("cli", "cli_simulate"),
-    ("cli_predict", "cli_options"),
-    ("settings_table", "cli_options"),
-    ("cli_run", "cli_options"),
-    ("cli_simulate", "cli_options"),
 }
 # By the name of a part, or of one module in it.
 HEAVY = {
     "torch": {"deep_learning", "doctor"},
     "torchvision": {"deep_learning"},
-    "matplotlib": {"evaluation", "report", "simulation_result"},
-    "onnx": {"deep_learning/network_graph", "model_graph", "export_problems", "inference"},
-    "skl2onnx": {"model_graph"},
+    "matplotlib": {"evaluation", "report", "simulation/result"},
+    "onnx": {"deep_learning/network_graph", "export/model_graph", "export/problems", "inference"},
+    "skl2onnx": {"export/model_graph"},
     "onnxruntime": {"inference"},
-    "pandas": {"inference", "simulation", "simulation_result"},
+    "pandas": {"inference", "simulation"},
 }
 ONLY_INSIDE_FUNCTIONS = {"matplotlib", "onnx", "skl2onnx", "onnxruntime"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
+NAMES = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__") for path in MODULES}
 
 
 def layer_of(part: str) -> int:
@@ -102,7 +70,8 @@ def imports(module: Path, *, top_level_only: bool = False) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module}: relative import"
             assert all(alias.name != "*" for alias in node.names), f"{module}: import *"
-            yield str(node.module)
+            objects = {f"{node.module}.{alias.name}" for alias in node.names}
+            yield from {name if name in NAMES else str(node.module) for name in objects}
 
 
 def own_imports(module: Path) -> Iterator[str]:

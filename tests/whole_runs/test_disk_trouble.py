@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("sixteen_pixels", "in_little_time")
 LOADED = "Labels were loaded successfully"
 GOES_ON = "start again with the same settings: it goes on where it was, and nothing is lost."
 BIN = "new_labels_bin"
-SUPPORT = Path(__file__).parent / "support"
+SUPPORT = Path(__file__).parents[1] / "support"
 
 
 def mount(*words: str | Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-FAULTS = Path(__file__).parent / "faults"
+FAULTS = Path(__file__).parents[1] / "faults"
 TRIES_ALL = os.environ.get("FAULTS") == "all"
 OF_A_KIND = 1  # of each kind of change to each file, otherwise
 SCENES = ("season", "growing")
