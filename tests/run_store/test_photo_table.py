@@ -1,4 +1,4 @@
-"""Paths as the database of a run knows them; that photos are registered is tested in test_run_store.py."""
+"""Paths as the database of a run knows them; that photos are registered is tested in test_store.py."""
 
 import sqlite3
 from collections.abc import Iterator

@@ -521,7 +521,7 @@ def test_what_a_rebuild_that_was_killed_left_is_written_over(run: RandomRun) -> 
 
 COMMAND = f"""
 import sys
-sys.path.append({str(Path(__file__).parent / "support")!r})
+sys.path.append({str(Path(__file__).parents[1] / "support")!r})
 import sixteen_pixels
 sixteen_pixels.put_in_place()
 from camera_trap_al.cli import main
