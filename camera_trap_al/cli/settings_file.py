@@ -1,5 +1,6 @@
 """Settings of a run in a TOML file, for the command line."""
 
+import codecs
 import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -39,13 +40,17 @@ def read_settings_file(file: Path, settings: Mapping[str, Parameter]) -> dict[st
         If the file cannot be read, or names anything else.
     """
     try:
-        with file.open("rb") as content:
-            found = tomllib.load(content)
+        found = tomllib.loads(_text(file.read_bytes()))
     except OSError as error:
         raise ConfigError(
             f"{file}: the settings cannot be read ({error.strerror}). Look at its name and place."
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{file}: the settings cannot be read, since the file is not in UTF-8. Save it as UTF-8 (in Notepad: File, "
+            "Save As, Encoding)."
+        ) from error
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(
             f"{file}: the settings cannot be read ({error}). Each is a line such as  active_batch = 50  or  "
             "train_data = 'D:\\photos\\labelled'  with single quotes around paths."
@@ -54,6 +59,12 @@ def read_settings_file(file: Path, settings: Mapping[str, Parameter]) -> dict[st
     if problems:
         raise ConfigError(problems)
     return {name: _value(value, settings[name].annotation, file.absolute().parent) for name, value in found.items()}
+
+
+def _text(content: bytes) -> str:
+    """Decode a file as Notepad and PowerShell write it: UTF-8, or UTF-16 with a signature."""
+    signed = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if signed else "utf-8-sig").replace("\r\n", "\n")
 
 
 def _problems(found: Mapping[str, Any], settings: Mapping[str, Parameter]) -> Iterator[str]:

@@ -77,6 +77,13 @@ def test_a_file_that_is_no_toml_is_told_with_how_a_path_is_written(tmp_path: Pat
 def test_a_file_that_is_not_there_or_is_no_text_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         read_settings_file(tmp_path / "nothing.toml", SETTINGS)
-    (tmp_path / "utf-16.toml").write_text("active_batch = 5", encoding="utf-16")
-    with pytest.raises(ConfigError, match="cannot be read"):
-        read_settings_file(tmp_path / "utf-16.toml", SETTINGS)
+    (tmp_path / "old.toml").write_text("classes = ['Rehböck']", encoding="cp1252")
+    with pytest.raises(ConfigError, match="Save it as UTF-8"):
+        read_settings_file(tmp_path / "old.toml", SETTINGS)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"], ids=["Notepad", "PowerShell"])
+def test_a_signature_before_the_text_is_passed_over(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_bytes("active_batch = 5\r\nclasses = ['Rehböck']\r\n".encode(encoding))
+    assert read_settings_file(file, SETTINGS) == {"active_batch": 5, "classes": ["Rehböck"]}
