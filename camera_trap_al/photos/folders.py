@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import combinations, permutations, product
 from pathlib import Path
 
 from camera_trap_al.exceptions import DataError
@@ -219,13 +219,16 @@ def _check_classes(scans: Mapping[Role, FolderScan], others: Collection[str]) ->
 def _check_photos(scans: Mapping[Role, FolderScan], needs_training_photos: bool) -> None:
     for role, scan in scans.items():
         if not scan.photos and (needs_training_photos or role is not Role.TRAIN):
-            beside = f" {scan.n_top_level} lie directly in it, which belongs to no folder;" if scan.n_top_level else ""
+            beside = f" {scan.n_top_level} lie directly in it, which belongs to no folder." if scan.n_top_level else ""
             raise DataError(
-                f"{scan.root}: {role.argument} has no photo in a subfolder.{beside} photos must lie in subfolders"
+                f"{scan.root}: {role.argument} has no photo in a subfolder.{beside} Photos must lie in subfolders"
                 f"{'' if role is Role.UNLABELLED else ' named by class'}, as {', '.join(sorted(PHOTO_SUFFIXES))}.",
                 scan.root,
             )
     shared = list(_shared_photos(scans))
+    if shared and any(a.root.resolve().is_relative_to(b.root.resolve()) for a, b in permutations(scans.values(), 2)):
+        places = "".join(f"\n  - {scan.root}" for scan in scans.values())
+        raise DataError(f"One data folder is, or holds, another. Give others; remove no photo:{places}")
     if shared:
         shown = "".join(f"\n  - {first} and {second}" for first, second in shared[:10])
         raise DataError(
