@@ -18,6 +18,9 @@ from camera_trap_al.query import Query
 
 __all__ = ["FoundLabels", "LabelPlace", "LabelsBin", "NoLabelsFound", "TimelapseData"]
 
+WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
+MAX_OTHERS = 5  # files named that are no label files
+
 
 class NoLabelsFound(LabelFileError):
     """Nobody has labelled anything yet that is asked about."""
@@ -113,7 +116,20 @@ class LabelsBin:
         else:
             problem = "There is no CSV file in the labels bin."
             advice = "Save the labels there, under a name that ends in .csv; folders in it are not searched."
+            others = self._others()
+            if others:
+                advice += f" Other files there: {', '.join(others)}."
+            if any(name.lower().endswith(WORKBOOKS) for name in others):
+                advice += ' Open the workbook, and save it as CSV (in Excel: File, Save As, "CSV UTF-8").'
         return NoLabelsFound(f"No labels were found in {self.folder}.", [LabelFault(None, "", problem, advice)])
+
+    def _others(self) -> list[str]:
+        """Name what lies in the bin and is no label file: at most a few, and nothing that programs hide there."""
+        try:
+            names = [path.name + ("/" if path.is_dir() else "") for path in self.folder.iterdir()]
+        except OSError:
+            return []
+        return sorted(name for name in names if not name.startswith(("~$", ".")))[:MAX_OTHERS]
 
     def state(self) -> object:
         """Give names, sizes and times of the files."""

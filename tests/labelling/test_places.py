@@ -33,6 +33,19 @@ def test_the_state_of_the_bin_changes_with_its_files(tmp_path):
     assert len({str(each) for each in (empty, with_file, place.state())}) == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "told"), [("labels.xlsx", "save it as CSV"), ("labels.txt", ""), ("round 1/labels.csv", "round 1/")]
+)
+def test_what_lies_in_the_bin_and_is_no_label_file_is_named(tmp_path, name, told):
+    place = LabelsBin(tmp_path / "bin")
+    file = place.folder / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(ROW)
+    (place.folder / "~$labels.xlsx").write_bytes(b"lock")
+    (fault,) = place.nothing_found().faults
+    assert f"Other files there: {name.split('labels.csv')[0]}." in fault.advice and told in fault.advice
+
+
 @pytest.fixture
 def data_file(tmp_path, make_data_file):
     records = [("1.jpg", "", "boar", "true"), ("2.jpg", "a", "deer", "false"), ("3.jpg", "a", "deer", "false")]
