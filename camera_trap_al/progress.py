@@ -103,7 +103,8 @@ class Progress:
         if self.accuracy is None:
             return []
         within = f" ({self.interval[0]:.1%} to {self.interval[1]:.1%})" if self.interval else ""
-        told = [f"accuracy {self.accuracy:.1%}{within}"]
+        few = f" on only {self.n_measured} photos" if 0 < self.n_measured < FEWEST_FOR_INTERVAL else ""
+        told = [f"accuracy {self.accuracy:.1%}{within}{few}"]
         if self.forecast is not None:
             low, high = 100 * self.forecast.low, 100 * self.forecast.high
             brings = f"{LABELS_AHEAD} more labels are likely to bring {100 * self.forecast.gain:.1f} points"

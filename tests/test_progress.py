@@ -79,6 +79,11 @@ def test_the_advice_is_to_stop_when_predictions_have_settled_and_labels_bring_li
     assert progress(accuracy=0.8, agreements=agreements, forecast=forecast).advice.startswith(begins)
 
 
+def test_an_accuracy_of_few_photos_is_told_with_their_number():
+    assert "Accuracy 100.0% on only 3 photos;" in progress(accuracy=1.0, n_measured=3).advice
+    assert "only" not in progress(accuracy=1.0, n_measured=50).advice
+
+
 def test_the_advice_does_without_what_is_not_known():
     assert progress(labels_per_class={"deer": 250, "fox": 251}).advice == (
         "Advice: go on; it is too early to tell more. Whether predictions still change shows after the next round; "
