@@ -168,6 +168,11 @@ def _duration(seconds: float) -> str:
 
 def _risks(env: ActiveLearningEnvironment, run_dir: Path) -> list[str]:
     risks = []
+    if len(env.dataset.class_to_idx) == 1:
+        risks.append(
+            "there is one class only, so that there is nothing to tell apart. Make a folder in train_data for each "
+            "other species, empty if there is no photo of it yet (or name them in classes), and start again."
+        )
     free = shutil.disk_usage(run_dir).free
     if _bytes_needed(env) > free:
         risks.append(f"the disk of {run_dir} has too little room. Free some, or choose an output_dir on another disk.")

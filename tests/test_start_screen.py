@@ -242,3 +242,10 @@ def test_photos_with_initial_labels_are_counted(started, photo_folders, tmp_path
     labels.write_text("File,RelativePath,Species\n4.jpg,north,deer\n5.jpg,north,fox\n", "utf-8")
     text = screen(started(initial_labels=labels))
     assert "2 of the unlabelled photos have a label from initial_labels" in line_of(text, "Known")
+
+
+def test_a_single_class_is_a_risk(started, photo_folders):
+    assert "one class only" not in screen(started())
+    for folder in (photo_folders.train / "fox", photo_folders.train / "boar"):
+        shutil.rmtree(folder)
+    assert "WARNING: there is one class only" in screen(started(validation_data=None, use_checkpoints=False))
