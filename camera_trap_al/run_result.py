@@ -25,9 +25,9 @@ class RunResult:
     export_dir
         Folder with the trained model.
     ended_because
-        "everything is labelled", "every photo that may be asked about is labelled", "max_labels is reached",
-        "target_accuracy is reached", "stop_when says so" or the reason that it gave, "only skipped photos are left" or
-        "the expert stopped".
+        "everything is labelled", "every photo that may be asked about is labelled", "no unlabelled photo can be read",
+        "max_labels is reached", "target_accuracy is reached", "stop_when says so" or the reason that it gave,
+        "only skipped photos are left" or "the expert stopped".
     audit
         What the audit photos said at last; None without any.
     """

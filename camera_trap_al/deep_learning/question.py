@@ -111,6 +111,8 @@ class Questions:
         """Say why there is nothing more to ask, such as that everything is labelled; None if there is."""
         pools = self._dataset.pools
         if not len(pools.to_ask):
+            if not len(pools.answered) and pools.is_set_aside[pools.roles == Role.UNLABELLED].all():
+                return "no unlabelled photo can be read"
             is_all = not len(pools.unlabelled) and not len(pools.decided_empty)
             return "everything is labelled" if is_all else "every photo that may be asked about is labelled"
         return None if self.n_answers_left else "max_labels is reached"

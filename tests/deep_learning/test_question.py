@@ -167,3 +167,9 @@ def test_an_end_with_photos_that_are_never_asked_about_is_not_called_everything(
     assert environment.why_finished() == "every photo that may be asked about is labelled"
     environment.dataset.relabel([14], [2])
     assert environment.why_finished() == "everything is labelled"
+
+
+def test_photos_that_cannot_be_read_are_not_called_labelled(learnt):
+    environment = learnt(active_batch=5, audit_fraction=0.0)
+    environment.dataset.pools.is_set_aside[9:15] = True
+    assert environment.why_finished() == "no unlabelled photo can be read"
