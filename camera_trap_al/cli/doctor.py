@@ -38,5 +38,6 @@ def run(chosen: argparse.Namespace) -> None:
             say(f"  {'FAULT' if finding.is_fault else 'to do':>10} {finding.advice}")
         n_faults += finding.is_fault
     if n_faults:
-        raise CameraTrapALError(f"no run can go on like this: see the {n_faults} lines with FAULT.")
+        lines = "line" if n_faults == 1 else f"{n_faults} lines"
+        raise CameraTrapALError(f"no run can go on like this: see the {lines} with FAULT.")
     say("A run can begin.")

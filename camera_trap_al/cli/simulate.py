@@ -50,7 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     own, of_a_run = _own(), _of_a_run()
     parser.add_argument("data", metavar="FOLDER", help=own.described("data"))
     parser.add_argument("truth", metavar="TRUTH_CSV", help="CSV with File, RelativePath and Species of those photos")
-    group = parser.add_argument_group("lists")
+    group = parser.add_argument_group("what is compared")
     for name, (metavar, kind) in LISTS.items():
         default = SETTINGS[name].default
         told = f"{own.described(name)} (default: {' '.join(map(str, default))})"

@@ -91,7 +91,9 @@ def find_sequences(
     is_known |= ~np.isnan(taken_at)
     n_known = np.count_nonzero(is_known)
     if n_known < ENOUGH_KNOWN * len(photos):
-        logger.info("Too few photos say when they were taken to tell sequences: there are no predictions of these.")
+        logger.info(
+            "Too few photos say when they were taken to tell sequences: predictions.csv has no columns about them."
+        )
         return None
     sites = [site_of(name, rule.site_level) for name in names]
     numbers = group_sequences(names, sites, taken_at, gap=rule.gap, pattern=rule.pattern)

@@ -253,14 +253,14 @@ def _why_none(source: Source, n_photos: int) -> str:
     )
     if source not in FIT_FOR_THRESHOLDS:
         return (
-            "There are no thresholds, since no validation or audit photos tell how often the model is wrong: labelled "
-            f"photos are no fair sample. {way_out}"
+            "The column decision stays empty, since no validation or audit photos tell how often the model is "
+            f"wrong: labelled photos are no fair sample. {way_out}"
         )
     if n_photos < FEWEST_PHOTOS:
         more = "Each round of labels brings more of them. Or give" if source == "audit" else "Give"
         return (
-            f"There are no thresholds, since an error rate cannot be told from {n_photos} {source} photos; at least "
-            f"{FEWEST_PHOTOS} are needed. {way_out.replace('Give', more, 1)}"
+            f"The column decision stays empty, since an error rate cannot be told from {n_photos} {source} photos; at "
+            f"least {FEWEST_PHOTOS} are needed. {way_out.replace('Give', more, 1)}"
         )
     return ""
 
