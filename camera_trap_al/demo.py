@@ -12,6 +12,7 @@ from camera_trap_al.labelling.dialogue import say
 from camera_trap_al.labelling.sources import KnownLabels
 from camera_trap_al.main_scripts import RunResult, run_active_learning
 from camera_trap_al.report import learning_curve
+from camera_trap_al.run_report import REPORT_FILE
 
 __all__ = ["make_demo_data", "run_demo"]
 
@@ -50,7 +51,8 @@ def run_demo(folder: Path, *, seed: int = 1) -> RunResult:
         label_source=KnownLabels.from_csv(folder / "truth.csv"),
         max_labels=100,
     )
-    say(f"\n{learning_curve(result.validation_history)}\n\nConfusion matrices: {folder / 'Active Learning Files'}")
+    report = result.export_dir.parent / REPORT_FILE
+    say(f"\n{learning_curve(result.validation_history)}\n\nThe page about the run: {report} (open it in a browser)")
     return result
 
 

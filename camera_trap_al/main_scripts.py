@@ -303,7 +303,7 @@ def run_active_learning(
     )
     with (
         run_logging(),
-        told_at_interrupt("Interrupted. No label is lost: the same call goes on where it stopped."),
+        told_at_interrupt("Interrupted. No label is lost: start the same again, and it goes on where it stopped."),
         faults_told(config.run_dir),
         open_run(config) as store,
         timed() as seconds,

@@ -27,6 +27,7 @@ LAYERS = [
     {"main_scripts"},
     {"demo", "doctor", "dry_run", "simulation"},
     {"cli", "utils"},
+    {"__main__"},
 ]
 WITHIN = {
     ("evaluation", "predictions"),

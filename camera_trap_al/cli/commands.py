@@ -21,18 +21,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns
     -------
-    Exit status: 0 done, 1 an error that the message explains, 130 interrupted. (argparse exits with 2 on wrong usage,
-    ``run --label-source exit`` with 3 while labels are needed.)
+    Exit status: 0 done, 1 an error that the message explains, 2 nothing was typed, 130 interrupted. (argparse exits
+    with 2 on wrong usage, ``run --label-source exit`` with 3 while labels are needed.)
     """
     words = sys.argv[1:] if arguments is None else arguments
+    if not words:
+        _parser().print_help(sys.stderr)
+        return 2
     try:
         chosen = _parser(words).parse_args(words)
         chosen.call(chosen)
     except (CameraTrapALError, OSError) as error:  # OSError: a full disk, a folder that may not be written
         sys.stderr.write(f"camera-trap-al: {error}\n")
         return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("\ncamera-trap-al: interrupted. The same command goes on where it stopped.\n")
+    except KeyboardInterrupt as error:
+        if not getattr(error, "__notes__", None):  # a run has told it
+            sys.stderr.write("\ncamera-trap-al: interrupted. The same command goes on where it stopped.\n")
         return 130
     return 0
 

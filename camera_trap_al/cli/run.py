@@ -15,6 +15,7 @@ from camera_trap_al.exceptions import CameraTrapALError
 from camera_trap_al.labelling.dialogue import say
 from camera_trap_al.main_scripts import run_active_learning
 from camera_trap_al.report import learning_curve
+from camera_trap_al.run_report import REPORT_FILE
 
 __all__ = ["add_options", "named_as_typed", "run"]
 
@@ -72,17 +73,19 @@ def run(chosen: argparse.Namespace) -> None:
     CameraTrapALError
         What the run raised, with settings named as they are typed here.
     """
-    logging.getLogger(__package__).setLevel(logging.INFO)
     given = _options().given(chosen)
     try:
         if chosen.dry_run:
+            say("Counting the photos and trying out how fast this computer is; nothing is kept ...")
             show_costs(**given)
             return
+        logging.getLogger(__package__).setLevel(logging.INFO)
         result = run_active_learning(**given)
     except CameraTrapALError as error:
         raise CameraTrapALError(named_as_typed(str(error))) from error
     if result.validation_history:
         say(f"\n{learning_curve(result.validation_history)}\n")
+    say(f"How it went: {result.export_dir.parent / REPORT_FILE} (open it in a browser)")
     say(f"Labels given: {result.labels_given}. The trained model: {result.export_dir}")
 
 

@@ -9,11 +9,12 @@ __all__ = ["ask", "say", "say_table", "told_at_interrupt"]
 
 @contextmanager
 def told_at_interrupt(text: str) -> Iterator[None]:
-    """Show `text` when Ctrl-C is pressed within the context, and let it through."""
+    """Show `text` when Ctrl-C is pressed within the context, and let it through with `text` as its note."""
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         say(f"\n{text}")
+        error.add_note(text)
         raise
 
 

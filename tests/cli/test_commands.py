@@ -19,6 +19,7 @@ from camera_trap_al.cli import run as cli_run
 from camera_trap_al.config import RunConfig
 from camera_trap_al.exceptions import CheckpointError, ConfigError, DataError
 from camera_trap_al.labelling import LabelsNeeded
+from camera_trap_al.labelling.dialogue import told_at_interrupt
 
 COMMANDS = ["demo", "run", "predict", "simulate", "doctor"]
 
@@ -74,7 +75,7 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"camera_trap_al {camera_trap_al.__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["dmeo"], ["demo", "--seed", "one"], ["demo", "--sed", "1"]])
+@pytest.mark.parametrize("arguments", [["dmeo"], ["demo", "--seed", "one"], ["demo", "--sed", "1"]])
 def test_wrong_usage_exits_with_2_and_says_how_it_is_used(capsys, arguments):
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments)
@@ -463,6 +464,27 @@ def test_ctrl_c_in_a_run_exits_with_130(run_that, capsys):
     assert "The same command goes on where it stopped" in capsys.readouterr().err
 
 
+def test_ctrl_c_that_a_run_has_told_about_is_not_told_twice(run_that, capsys):
+    def interrupted(**settings):
+        with told_at_interrupt("Interrupted."):
+            raise KeyboardInterrupt
+
+    run_that(interrupted)
+    assert cli.main(["run", "--unlabelled-data", "photos"]) == 130
+    assert "nterrupted" in (said := capsys.readouterr()).out and not said.err
+
+
+def test_the_name_alone_shows_what_there_is(capsys):
+    assert cli.main([]) == 2
+    said = capsys.readouterr().err
+    assert all(f"    {command} " in said for command in COMMANDS)
+
+
+def test_python_knows_the_command_where_the_terminal_does_not():
+    words = [sys.executable, "-m", "camera_trap_al", "--version"]
+    assert camera_trap_al.__version__ in subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
 def test_ctrl_c_while_torch_is_imported_leaves_no_traceback(monkeypatch, capsys):
     def interrupted(parser, words):
         raise KeyboardInterrupt
@@ -482,7 +504,9 @@ def test_needed_labels_get_through_with_their_exit_status(run_that):
 def test_the_end_is_told_without_a_curve_where_nothing_was_validated(run_that, capsys):
     run_that(lambda **settings: RunResult(12, 3, (), Path("here", "export"), "the expert stopped"))
     assert cli.main(["run", "--unlabelled-data", "photos"]) == 0
-    assert capsys.readouterr().out == f"Labels given: 12. The trained model: {Path('here', 'export')}\n"
+    report, ended = capsys.readouterr().out.splitlines()
+    assert str(Path("here", "report.html")) in report
+    assert ended == f"Labels given: 12. The trained model: {Path('here', 'export')}"
 
 
 def test_run_with_known_labels_shows_its_stages_and_the_learning_curve(photo_folders, tmp_path):
@@ -493,7 +517,7 @@ def test_run_with_known_labels_shows_its_stages_and_the_learning_curve(photo_fol
     also = ["--label-source", truth, "--validation-data", photo_folders.validation]
     status, said, logged = run_to_its_end(*words_for(photo_folders, tmp_path / "run"), *also)
     assert status == 0
-    *_, header, untrained, trained, _, end = said.splitlines()
+    *_, header, untrained, trained, _, _, end = said.splitlines()
     assert header.split() == ["labels", "accuracy", "macro", "F1"]
     assert untrained.split()[0] == "3" and trained.split()[0] == "4"
     assert end == f"Labels given: 1. The trained model: {tmp_path / 'run' / 'export'}"
