@@ -148,16 +148,20 @@ def run_active_learning(
         Photos per batch when embedding.
     embedding_finetuning_period
         Answers after which the network is trained again.
-    embedding_finetuning_lr, embedding_train_lr
-        Learning rate of Adam, when finetuning and in the first training.
+    embedding_finetuning_lr
+        Learning rate of Adam when the network is trained again.
+    embedding_train_lr
+        Learning rate of Adam in the first training of the network.
     embedding_finetuning_weight_decay, embedding_train_weight_decay
         Weight decay of Adam.
     embedding_finetuning_num_epochs, embedding_train_num_epochs
         Epochs; 0 leaves the network as it is.
     embedding_finetuning_loader_type, embedding_train_loader_type
         ``"single"`` (each photo once, batches of 128) or ``"balanced"`` (equally many photos of each class).
-    balanced_loader_num_classes, balanced_loader_num_samples
-        Classes per balanced batch (at most those with a label), and photos per class.
+    balanced_loader_num_classes
+        Classes per balanced batch, at most those with a label.
+    balanced_loader_num_samples
+        Photos per class in a balanced batch.
     seed
         Makes a run repeatable on one machine; drawn, stored and logged if None.
     device
