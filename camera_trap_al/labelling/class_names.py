@@ -65,7 +65,8 @@ class ClassNames:
             return f"Did you mean {_quoted(near)}?"
         listed = sorted(self.classes)
         more = f" and {len(listed) - MAX_CLASSES_LISTED} more" if len(listed) > MAX_CLASSES_LISTED else ""
-        return f"The classes are: {', '.join(listed[:MAX_CLASSES_LISTED])}{more}."
+        new = 'If it is a new one, make its folder in train_data and type n, or start again with new_classes="add".'
+        return f"The classes are: {', '.join(listed[:MAX_CLASSES_LISTED])}{more}. {new}"
 
     def nearest(self, word: str) -> str | None:
         """Give the class that is written most alike, if one is."""

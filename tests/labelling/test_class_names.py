@@ -37,11 +37,11 @@ def test_a_word_means_what_it_can_only_mean(word, meaning):
 def test_advice_offers_what_could_be_meant():
     assert NAMES.advice("CAT") == 'It could be "Cat" or "cat": write the one that you mean exactly so.'
     assert NAMES.advice("Roe Deer") == 'Did you mean "Roe_Deer"?'
-    assert NAMES.advice("zzzz") == "The classes are: Cat, Füchse, Roe_Deer, cat, red fox."
+    assert NAMES.advice("zzzz").startswith("The classes are: Cat, Füchse, Roe_Deer, cat, red fox. If it is a new one,")
 
 
 def test_of_many_classes_twenty_are_listed():
-    assert ClassNames([f"class {i:02}" for i in range(25)]).advice("zzzz").endswith("class 19 and 5 more.")
+    assert "class 19 and 5 more. If" in ClassNames([f"class {i:02}" for i in range(25)]).advice("zzzz")
 
 
 @pytest.mark.parametrize("word", ["", "Unlabelled", "skip", "CAT", "reh", "a\nb"])
