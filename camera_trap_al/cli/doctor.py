@@ -1,6 +1,7 @@
 """The command ``camera-trap-al doctor``."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from camera_trap_al.doctor import examine
@@ -10,7 +11,7 @@ from camera_trap_al.labelling.dialogue import say
 __all__ = ["add_options", "run"]
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, words: Sequence[str] = ()) -> None:
     """Add what is looked at."""
     parser.add_argument(
         "--folder", type=Path, default=Path(), help="where run folders are to be (default: the working directory)"

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+from collections.abc import Sequence
 from inspect import Parameter, signature
 from pathlib import Path
 
@@ -25,7 +26,7 @@ GROUPS = {
 }
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, words: Sequence[str] = ()) -> None:
     """Add the folder of the export, the photos, and an option for each other setting."""
     options = _options()
     parser.add_argument("export_dir", metavar="EXPORT_FOLDER", help=options.described("export_dir"))
@@ -46,7 +47,7 @@ def run(chosen: argparse.Namespace) -> None:
     CameraTrapALError
         What `predict` raised, with settings named as they are typed here.
     """
-    logging.getLogger(__package__).setLevel(logging.INFO)
+    logging.getLogger("camera_trap_al").setLevel(logging.INFO)
     options = _options()
     is_folder = len(chosen.images) == 1 and not Path(chosen.images[0]).is_file()
     images = chosen.images[0] if is_folder else chosen.images

@@ -79,7 +79,7 @@ def run(chosen: argparse.Namespace) -> None:
             say("Counting the photos and trying out how fast this computer is; nothing is kept ...")
             show_costs(**given)
             return
-        logging.getLogger(__package__).setLevel(logging.INFO)
+        logging.getLogger("camera_trap_al").setLevel(logging.INFO)
         result = run_active_learning(**given)
     except CameraTrapALError as error:
         raise CameraTrapALError(named_as_typed(str(error))) from error

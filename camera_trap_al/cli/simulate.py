@@ -1,6 +1,7 @@
 """The command ``camera-trap-al simulate``: an option for each setting of `simulate`, and the settings of a run."""
 
 import argparse
+from collections.abc import Sequence
 from inspect import Parameter, signature
 from typing import Any
 
@@ -45,7 +46,7 @@ OF_A_RUN = (
 )
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, words: Sequence[str] = ()) -> None:
     """Add the folder, the labels, and an option for each other setting."""
     own, of_a_run = _own(), _of_a_run()
     parser.add_argument("data", metavar="FOLDER", help=own.described("data"))
