@@ -3,6 +3,7 @@
 import inspect
 import logging
 import re
+import runpy
 import shlex
 from dataclasses import fields
 from pathlib import Path
@@ -13,31 +14,22 @@ import pytest
 import camera_trap_al
 from camera_trap_al import run_active_learning
 from camera_trap_al.active_learning_methods import STRATEGIES
-from camera_trap_al.active_learning_methods.table import DEFAULT, make_table
-from camera_trap_al.cli import settings_table
 from camera_trap_al.cli.commands import _parser
 from camera_trap_al.config import RunConfig
 
 README = Path(__file__).parents[1] / "README.md"
 
 
-def between(marker: str) -> str:
-    _, behind = README.read_text(encoding="utf-8").split(f"<!-- {marker} -->\n")
-    return behind.split(f"<!-- /{marker} -->")[0]
+TABLES = runpy.run_path(str(README.parent / "docs" / "readme_tables.py"))
 
 
-def test_the_table_of_strategies_is_the_one_that_the_code_makes() -> None:
-    told = "Put the output of active_learning_methods.table.make_table() between the markers."
-    assert between("strategies") == make_table(), told
-
-
-def test_the_table_of_settings_is_the_one_that_the_code_makes() -> None:
-    told = "Put the output of settings_table.make_table() between the markers."
-    assert between("settings") == settings_table.make_table(), told
+def test_its_tables_are_those_that_the_code_makes() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert TABLES["with_tables"](text) == text, "python docs/readme_tables.py makes them anew"
 
 
 def test_every_setting_has_a_full_line() -> None:
-    lines = settings_table.make_table().splitlines()[2:]
+    lines = TABLES["table_of_settings"]().splitlines()[2:]
     assert len(lines) == len(inspect.signature(run_active_learning).parameters)
     for line in lines:
         name, kind, default, unit, on_resume, what = (
@@ -46,11 +38,11 @@ def test_every_setting_has_a_full_line() -> None:
         assert kind and what and on_resume in ("kept", "not read", "each start", "may change")
         assert default or name in ("train_data", "unlabelled_data")
         assert "object" not in kind or name in ("active_learning_strategy", "classifier", "label_source")
-        assert unit == settings_table.UNITS.get(name, "")
+        assert unit == TABLES["UNITS"].get(name, "")
 
 
 def test_every_strategy_has_a_full_line() -> None:
-    for name, line in zip(STRATEGIES, make_table().splitlines()[2:], strict=True):
+    for name, line in zip(STRATEGIES, TABLES["table_of_strategies"]().splitlines()[2:], strict=True):
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         assert cells[0].startswith(f"`{name}`")
         assert len(cells) == 5
@@ -60,7 +52,7 @@ def test_every_strategy_has_a_full_line() -> None:
 
 def test_the_table_marks_the_default() -> None:
     defaults = {field.name: field.default for field in fields(RunConfig)}
-    assert defaults["active_learning_strategy"] == DEFAULT
+    assert f"| `{defaults['active_learning_strategy']}` (default) |" in TABLES["table_of_strategies"]()
 
 
 def test_the_command_that_it_shows_can_be_typed() -> None:

@@ -1,18 +1,25 @@
-"""The README's table of settings, made from the signature, the docstring and the rules of a run."""
+"""Writes the tables of README.md that say what the code says: ``python docs/readme_tables.py``.
 
-from collections.abc import Mapping, Sequence
+That of the settings is made from the signature, the docstring and the rules of a run; that of the query strategies from
+what their classes say of themselves.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from inspect import Parameter, signature
+from inspect import Parameter, cleandoc, signature
 from os import PathLike
+from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
 
+from camera_trap_al.active_learning_methods import STRATEGIES, QueryStrategy
 from camera_trap_al.cli.options import descriptions
 from camera_trap_al.config import OF_ONE_START, RunConfig
 from camera_trap_al.main_scripts import run_active_learning
 
-__all__ = ["make_table"]
-
+README = Path(__file__).parents[1] / "README.md"
+SETTINGS = signature(run_active_learning).parameters
 UNITS = {
     "active_batch": "photos",
     "extract_embedding_batch_size": "photos",
@@ -38,15 +45,12 @@ WORDS |= {PathLike[str]: "path", Sequence[str]: "list", Mapping[str, str]: "dict
 FUNCTIONS = {"stop_when": "function or None", "label_source": "path, function, object or None"}
 
 
-def make_table() -> str:
-    """Return a Markdown table, one line per setting in the order of the signature, ending in a line break.
-
-    ``python -c "from camera_trap_al.cli.settings_table import make_table; print(make_table())"`` shows it.
-    """
+def table_of_settings() -> str:
+    """Return a Markdown table, one line per setting in the order of the signature, ending in a line break."""
     told = descriptions(run_active_learning.__doc__ or "")
     metadata = {each.name: each.metadata for each in fields(RunConfig)}
     lines = ["| setting | type | default | unit | on resume | what it is |", "|---|---|---|---|---|---|"]
-    for name, setting in signature(run_active_learning).parameters.items():
+    for name, setting in SETTINGS.items():
         first_sentence = told[name].partition(". ")[0].rstrip(".").replace("``", "`").replace("|", "\\|")
         cells = _type(name, setting.annotation), _default(setting), UNITS.get(name, ""), _later(name, metadata[name])
         lines.append(f"| `{name}` | {' | '.join(cells)} | {first_sentence} |")
@@ -72,3 +76,38 @@ def _later(name: str, metadata: Mapping[str, Any]) -> str:
     if metadata.get("first_start"):
         return "not read"
     return "each start" if name in OF_ONE_START else "may change"
+
+
+def table_of_strategies() -> str:
+    """Return a Markdown table, one line per strategy in the order of `STRATEGIES`, ending in a line break."""
+    lines = ["| name | asks about | paper | when to use it | cost |", "|---|---|---|---|---|"]
+    for name, strategy in STRATEGIES.items():
+        shown = f"`{name}`" + (" (default)" if name == SETTINGS["active_learning_strategy"].default else "")
+        lines.append(f"| {shown} | {_idea(strategy)} | {strategy.source} | {strategy.when} | {strategy.cost} |")
+    return "\n".join(lines) + "\n"
+
+
+def _idea(strategy: type[QueryStrategy]) -> str:
+    """First line of the docstring, without "Ask about", the paper (it has a column) and the full stop."""
+    first_line = cleandoc(strategy.__doc__ or "").split("\n")[0]
+    return re.sub(r"( \[[^]]*\])?\.$", "", first_line).removeprefix("Ask about ")
+
+
+TABLES: Mapping[str, Callable[[], str]] = {"settings": table_of_settings, "strategies": table_of_strategies}
+
+
+def with_tables(text: str) -> str:
+    """Return a text with each table between the comments that name it."""
+    for name, make_table in TABLES.items():
+        before, found, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, behind = rest.partition(f"<!-- /{name} -->")
+        if not (found and end):
+            raise SystemExit(
+                f"{README} has no comments <!-- {name} --> and <!-- /{name} -->, between which the table is."
+            )
+        text = before + found + make_table() + end + behind
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(with_tables(README.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
