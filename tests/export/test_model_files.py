@@ -269,7 +269,7 @@ def test_export_leaves_the_network_as_it_is(trainer, tmp_path, loss_type):
 
 # --- docs/exported_model.md
 
-DOCUMENTATION = (Path(__file__).parents[1] / "docs" / "exported_model.md").read_text(encoding="utf-8")
+DOCUMENTATION = (Path(__file__).parents[2] / "docs" / "exported_model.md").read_text(encoding="utf-8")
 ONLY_THESE_ARE_INSTALLED = """
 import sys
 

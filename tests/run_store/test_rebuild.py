@@ -482,7 +482,7 @@ def killed_at(change: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "replace", unless_killed(Path.replace))
     monkeypatch.setattr(Path, "rename", unless_killed(Path.rename))
     monkeypatch.setattr(files, "remove_leftover", lambda leftover: None)
-    monkeypatch.setattr(run_rebuild.run_writer, "leave", lambda folder: None)
+    monkeypatch.setattr(run_rebuild.writer, "leave", lambda folder: None)
 
 
 @pytest.mark.parametrize("damage", ["photos_overwritten", "garbage, hot journal"])

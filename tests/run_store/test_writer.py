@@ -69,7 +69,7 @@ for line in sys.stdin:
 
 
 def start(program: str, *arguments: str) -> subprocess.Popen[str]:
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     path = os.pathsep.join([str(here.parent), str(here / "support")])
     return subprocess.Popen(
         [sys.executable, "-c", program, *arguments],
