@@ -1,5 +1,6 @@
 """Prints, as constraints for pip, the oldest version of each library that pyproject.toml allows."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -8,8 +9,8 @@ def main() -> None:
     """Print a line such as ``numpy==1.26`` for each dependency."""
     with (Path(__file__).parents[2] / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
-    for requirement in project["dependencies"]:
-        print(requirement.replace(">=", "=="))
+    for requirement in [*project["dependencies"], *project["optional-dependencies"]["ray"]]:
+        print(re.sub(r"\[.*\]", "", requirement).replace(">=", "=="))  # a constraint takes no extras
 
 
 if __name__ == "__main__":
