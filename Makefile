@@ -20,7 +20,7 @@ test-oldest:
 	python3 -m venv .venv-oldest
 	python3 tests/support/oldest_versions.py > .venv-oldest/oldest.txt
 	.venv-oldest/bin/pip install --quiet --constraint .venv-oldest/oldest.txt ".[test]"
-	.venv-oldest/bin/pytest -W default
+	.venv-oldest/bin/pytest -W default -n 2
 
 # Kills a small run at every change that it makes to a file: over an hour on two cores. CI tries some of each kind.
 faults:

@@ -157,7 +157,8 @@ class Reads(nn.Module):
         self.fc = nn.Linear(3, 1000)
 
     def forward(self, images):
-        return self.fc(images.mean(dim=(2, 3)) * float(images.max().item() > 1))
+        features = self.fc(images.mean(dim=(2, 3)))
+        return features if images.max() > 1 else -features
 
 
 def test_network_that_cannot_be_exported_is_told_with_a_way_out(monkeypatch):
