@@ -75,6 +75,12 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"camera_trap_al {camera_trap_al.__version__}\n"
 
 
+def test_it_runs_as_a_module_where_the_terminal_does_not_know_the_command():
+    command = [sys.executable, "-m", "camera_trap_al", "--version"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout == f"camera_trap_al {camera_trap_al.__version__}\n"
+
+
 @pytest.mark.parametrize("arguments", [["dmeo"], ["demo", "--seed", "one"], ["demo", "--sed", "1"]])
 def test_wrong_usage_exits_with_2_and_says_how_it_is_used(capsys, arguments):
     with pytest.raises(SystemExit) as ended:
