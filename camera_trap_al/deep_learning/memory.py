@@ -34,7 +34,7 @@ def bytes_per_photo(net: nn.Module, images: Tensor) -> int:
     def note(tensor: Tensor) -> Tensor:
         if tensor.data_ptr() not in weights:
             kept[tensor.data_ptr()] = tensor.nbytes
-        return tensor
+        return tensor.detach()  # with its graph, a result that is kept would keep itself, for ever
 
     was_training = net.training
     net.eval()

@@ -1,3 +1,5 @@
+import gc
+
 import psutil
 import torch
 from torch import nn
@@ -26,6 +28,18 @@ def test_the_trial_changes_nothing():
     assert all(parameter.grad is None for parameter in net.parameters())
     assert net.training
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_the_trial_leaves_nothing_in_memory():
+    net, images = network(), torch.zeros(2, 3, 224, 224)
+
+    def n_tensors() -> int:
+        gc.collect()
+        return sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects())
+
+    before = n_tensors()
+    bytes_per_photo(net, images)
+    assert n_tensors() == before
 
 
 def test_the_memory_is_all_that_the_computer_has():
