@@ -3,12 +3,15 @@
 import argparse
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from inspect import Parameter, cleandoc
 from os import PathLike
 from types import MappingProxyType, NoneType, UnionType
 from typing import Any, NamedTuple, Union, get_args, get_origin
+
+from camera_trap_al.exceptions import CameraTrapALError
 
 __all__ = ["FunctionOptions", "descriptions"]
 
@@ -94,6 +97,14 @@ class FunctionOptions:
     def given(self, chosen: argparse.Namespace) -> dict[str, Any]:
         """Give the arguments of the function that were typed."""
         return {name: value for name, value in vars(chosen).items() if name in self.settings}
+
+    @contextmanager
+    def errors_named_as_typed(self) -> Iterator[None]:
+        """Name settings by their options in an error that is raised within the context."""
+        try:
+            yield
+        except CameraTrapALError as error:
+            raise CameraTrapALError(self.named_as_typed(str(error))) from error
 
     def described(self, name: str) -> str:
         """Say for a command line what a setting does."""

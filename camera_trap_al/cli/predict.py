@@ -7,7 +7,6 @@ from inspect import Parameter, signature
 from pathlib import Path
 
 from camera_trap_al.cli.options import FunctionOptions
-from camera_trap_al.exceptions import CameraTrapALError
 from camera_trap_al.inference import predict
 from camera_trap_al.inference.settings import output_folder
 from camera_trap_al.labelling.dialogue import say, say_table
@@ -51,10 +50,8 @@ def run(chosen: argparse.Namespace) -> None:
     options = _options()
     is_folder = len(chosen.images) == 1 and not Path(chosen.images[0]).is_file()
     images = chosen.images[0] if is_folder else chosen.images
-    try:
+    with options.errors_named_as_typed():
         frame = predict(chosen.export_dir, images, **options.given(chosen))
-    except CameraTrapALError as error:
-        raise CameraTrapALError(options.named_as_typed(str(error))) from error
     counts = frame.loc[frame["Species"] != "", "Species"].value_counts()
     if len(counts):
         say_table(("Species", "Photos" if chosen.detections is None else "Animals"), list(counts.items()))

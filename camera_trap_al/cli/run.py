@@ -11,13 +11,12 @@ from typing import Any
 from camera_trap_al.cli.options import FunctionOptions
 from camera_trap_al.cli.settings_file import read_settings_file
 from camera_trap_al.dry_run import show_costs
-from camera_trap_al.exceptions import CameraTrapALError
 from camera_trap_al.labelling.dialogue import say
 from camera_trap_al.main_scripts import run_active_learning
 from camera_trap_al.report import learning_curve
 from camera_trap_al.run_report import REPORT_FILE
 
-__all__ = ["add_options", "named_as_typed", "run"]
+__all__ = ["add_options", "run"]
 
 SETTINGS = signature(run_active_learning).parameters
 
@@ -73,25 +72,19 @@ def run(chosen: argparse.Namespace) -> None:
     CameraTrapALError
         What the run raised, with settings named as they are typed here.
     """
-    given = _options().given(chosen)
-    try:
+    options = _options()
+    given = options.given(chosen)
+    with options.errors_named_as_typed():
         if chosen.dry_run:
             say("Counting the photos and trying out how fast this computer is; nothing is kept ...")
             show_costs(**given)
             return
         logging.getLogger("camera_trap_al").setLevel(logging.INFO)
         result = run_active_learning(**given)
-    except CameraTrapALError as error:
-        raise CameraTrapALError(named_as_typed(str(error))) from error
     if result.validation_history:
         say(f"\n{learning_curve(result.validation_history)}\n")
     say(f"How it went: {result.export_dir.parent / REPORT_FILE} (open it in a browser)")
     say(f"Labels given: {result.labels_given}. The trained model: {result.export_dir}")
-
-
-def named_as_typed(message: str) -> str:
-    """Name settings in `message` by their options."""
-    return _options().named_as_typed(message)
 
 
 def _options(of_a_file: Mapping[str, Any] = MappingProxyType({})) -> FunctionOptions:

@@ -6,7 +6,6 @@ from inspect import Parameter, signature
 from typing import Any
 
 from camera_trap_al.cli.options import FunctionOptions
-from camera_trap_al.exceptions import CameraTrapALError
 from camera_trap_al.labelling.dialogue import say
 from camera_trap_al.main_scripts import run_active_learning
 from camera_trap_al.simulation import simulate
@@ -76,10 +75,8 @@ def run(chosen: argparse.Namespace) -> None:
     """
     own, of_a_run = _own(), _of_a_run()
     given = own.given(chosen) | of_a_run.given(chosen) | {name: getattr(chosen, name) for name in LISTS}
-    try:
+    with of_a_run.errors_named_as_typed(), own.errors_named_as_typed():
         result = simulate(chosen.data, chosen.truth, **given)
-    except CameraTrapALError as error:
-        raise CameraTrapALError(of_a_run.named_as_typed(own.named_as_typed(str(error)))) from error
     say(f"\n{result.table()}\n")
     say(f"Curves, figures and a picture: {chosen.output_dir}")
 

@@ -17,10 +17,11 @@ AS_ASKED = "asked."  # before the name of a setting: how it was asked for at the
 
 def to_store(config: RunConfig, *, begins: bool) -> dict[str, Any]:
     """Give what a start stores: values by the name that they are stored under; the kept ones when a run `begins`."""
+    of_the_first_start = config.first_start_settings()
     told = {
         f"{AS_ASKED}{name}": text
         for name, text in config.told_settings().items()
-        if begins or name not in config.first_start_settings()
+        if begins or name not in of_the_first_start
     }
     return config.kept_settings() | told if begins else told
 

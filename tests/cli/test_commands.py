@@ -441,7 +441,7 @@ def test_every_bad_setting_is_told_by_the_name_that_was_typed(capsys, tmp_path):
     ],
 )
 def test_settings_are_named_as_they_are_typed_and_paths_stay(message, said):
-    assert cli_run.named_as_typed(message) == said
+    assert cli_run._options().named_as_typed(message) == said
 
 
 @pytest.mark.parametrize(
